@@ -1,0 +1,129 @@
+"""What every stage script needs from outside the library: its parameters, its folders, its checkpoint."""
+
+import argparse
+import contextlib
+import errno
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.commands.parameters import Config, Parameters, load
+from pipeline.runtime import code, files
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.runtime.checkpoints import Checkpoint
+
+CHECKPOINTS = "RSSQA_CHECKPOINTS"  # an absolute root for shared disks and for `dvc exp run --temp`
+
+
+class Stage:
+    """One run of one stage cell, in the repository's root."""
+
+    def __init__(self, script: Path, item: dict[str, str], parameters: Parameters, config: Config) -> None:
+        self.script = script
+        self.name = script.stem
+        self.item = item
+        self.parameters = parameters
+        self.config = config
+        self.data = Path("data") / parameters.profile
+        self.folder = Path(self.data, self.name, *item.values())
+        self.started = time.monotonic()
+
+    @functools.cached_property
+    def device(self) -> "torch.device":
+        """The device that `runtime.device` names."""
+        from pipeline.runtime import devices
+
+        return devices.choose(self.config.runtime.device)
+
+    def say(self, message: str) -> None:
+        """A line of the stage's log."""
+        print(f"[{time.monotonic() - self.started:6.1f} s] {message}", flush=True)
+
+    def input(self, stage: str, *parts: str) -> Path:
+        """A file or folder that an earlier stage of this profile wrote; InputError when it is missing."""
+        path = Path(self.data, stage, *parts)
+        if not path.exists():
+            raise InputError(f"{path}: expected the output of stage {stage}, found none; run `dvc repro {stage}`")
+        return path
+
+    @contextlib.contextmanager
+    def output_folder(self) -> Iterator[Path]:
+        """The stage's output folder, written aside and renamed when whole."""
+        with files.atomic_folder(self.folder) as folder:
+            yield folder
+
+    @contextlib.contextmanager
+    def checkpoint(
+        self, settings: Settings | dict[str, Any], inputs: list[Path], **more: str | int | float
+    ) -> Iterator["Checkpoint"]:
+        """The checkpoint of exactly these settings, inputs (files or folders), code and number of threads.
+
+        more: what else tells this training from others of the same stage, such as a seed.
+        """
+        from pipeline.runtime.checkpoints import fingerprint, open_checkpoint
+
+        sources = {self.script, *code.imported_files(self.script), *code.loaded_files()}
+        facts = {
+            "settings": settings.model_dump(mode="json") if isinstance(settings, Settings) else settings,
+            "more": more,
+            "inputs": {path.as_posix(): files.checksum(path) for path in inputs},
+            "code": {name: files.checksum(code.ROOT / name) for name in code.result_changing(sources)},
+            "threads": self.config.threads,
+        }
+        root = Path(os.environ.get(CHECKPOINTS, ".checkpoints"))
+        folder = Path(root, self.name, *self.item.values(), fingerprint(facts))
+        with open_checkpoint(folder, seconds=self.config.runtime.checkpoint_seconds, say=self.say) as checkpoint:
+            yield checkpoint
+
+
+def run(main: Callable[[Stage], None], *options: str) -> None:
+    """Parse the stage's options (all required), load the parameters and call `main`.
+
+    Bad input and a full disk end with one line on stderr and exit code 1.
+    """
+    script = Path(sys.modules[main.__module__].__file__ or "")
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{script.stem}", description=main.__globals__["__doc__"])
+    for option in options:
+        parser.add_argument(f"--{option}", required=True, metavar=option.upper())
+    item = vars(parser.parse_args())
+    try:
+        parameters, config = load(Path())
+        _check_item(item, parameters)
+        _limit_threads(config.threads)
+        main(Stage(script, item, parameters, config))
+    except InputError as error:
+        sys.exit(f"{script.stem}: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        sys.exit(f"{script.stem}: {error.filename or 'the disk'}: {error.strerror}; free space and run again")
+
+
+def _check_item(item: dict[str, str], parameters: Parameters) -> None:
+    for option, value in item.items():
+        known = list(getattr(parameters, f"{option}s"))
+        if value not in known:
+            raise InputError(f"--{option}: expected one of {', '.join(known)} (params.yaml), found {value!r}")
+
+
+def _limit_threads(threads: int) -> None:
+    """The number of threads changes the order of float sums, hence results: never the machine's default."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ[name] = str(threads)  # for libraries that are loaded later
+    if "sklearn" in sys.modules or "scipy" in sys.modules or "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads)
