@@ -6,17 +6,29 @@ run before any work starts, with the name of its key.
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.baselines.registry import BASELINES
+from pipeline.captions.settings import CollectCaptions
+from pipeline.clip.settings import ClipModel, ClipTraining, EncodeSemantics, ScoreSimilarity
+from pipeline.evaluation.settings import EvaluateSettings, ReportSettings
+from pipeline.refiner.settings import PrepareRefiner, RefineCaptions
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import Settings
+from pipeline.scenes.registry import DATASETS
+from pipeline.segmenters.registry import METHODS
+from pipeline.segmenters.settings import RetrainSegmenterSettings
+from pipeline.sqa.settings import ModelSettings, TrainSqaSettings, Variant
+from pipeline.sqed.settings import BuildSqedSettings, LabelOaSettings
+from pipeline.world.settings import PrepareCaptions, PrepareScenes
 
 S = TypeVar("S", bound=Settings)
-PROFILES = ("embedded", "smoke", "paper")
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # DVC joins names with -, so they hold none
+Names = Annotated[list[Name], Field(min_length=1)]
 
 
 class Runtime(Settings):
@@ -25,6 +37,77 @@ class Runtime(Settings):
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     checkpoint_seconds: float = Field(ge=0)
     workers: int = Field(ge=0)
+
+
+class Encoder(Settings):
+    """One image encoder of the semantic branch."""
+
+    weights: str  # the stage whose CLIP checkpoint it takes
+
+
+class Parameters(Settings):
+    """params.yaml."""
+
+    profile: Literal["embedded", "smoke", "paper"]
+    model: ModelSettings
+    methods: Names
+    datasets: Names
+    encoders: dict[Name, Encoder] = Field(min_length=1)
+    variants: dict[Name, Variant] = Field(min_length=1)
+    baselines: list[Name]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        known = {"methods": METHODS, "datasets": DATASETS, "baselines": BASELINES}
+        for key, names in known.items():
+            chosen = getattr(self, key)
+            unknown = [name for name in chosen if name not in names]
+            if unknown:
+                raise ValueError(f"{key}: unknown {', '.join(unknown)}; known are {', '.join(names)}")
+            if len(set(chosen)) < len(chosen):
+                raise ValueError(f"{key}: a name stands twice in {', '.join(chosen)}")
+        for name, variant in self.variants.items():
+            if variant.encoder not in self.encoders:
+                message = f"variants.{name}.encoder: expected one of encoders ({', '.join(self.encoders)})"
+                raise ValueError(f"{message}, found {variant.encoder!r}")
+        return self
+
+
+class Config(Settings):
+    """configs/<profile>.yaml: one section per stage, and what all of them need."""
+
+    threads: int = Field(ge=1)
+    runtime: Runtime
+    prepare_captions: PrepareCaptions
+    prepare_scenes: PrepareScenes
+    collect_captions: CollectCaptions
+    clip: ClipModel
+    train_clip_sem: ClipTraining
+    score_similarity: ScoreSimilarity
+    prepare_refiner: PrepareRefiner
+    refine_captions: RefineCaptions
+    pretrain_clip_rs: ClipTraining
+    build_sqed: BuildSqedSettings
+    retrain_segmenter: RetrainSegmenterSettings
+    label_oa: LabelOaSettings
+    encode_semantics: EncodeSemantics
+    train_sqa: TrainSqaSettings
+    evaluate: EvaluateSettings
+    report: ReportSettings
+
+
+def load(root: Path) -> tuple[Parameters, Config]:
+    """params.yaml and the configuration of its profile, both checked; raises InputError naming the key."""
+    parameters = check(Parameters, read_yaml(root / "params.yaml"), Path("params.yaml"))
+    file = Path("configs") / f"{parameters.profile}.yaml"
+    config = check(Config, read_yaml(root / file), file)
+    for dataset in parameters.datasets:
+        if dataset not in config.build_sqed.datasets:
+            raise InputError(f"{file}: build_sqed.datasets.{dataset}: this key is missing; params.yaml names {dataset}")
+        for method in parameters.methods:
+            config.retrain_segmenter.recipe(method, dataset)
+    return parameters, config
 
 
 def read_yaml(path: Path) -> Any:
@@ -47,7 +130,9 @@ def check(kind: type[S], values: Any, file: Path) -> S:
 
 def _explain(problem: Any, kind: type[Settings], file: Path) -> str:
     location = [str(part) for part in problem["loc"]]
-    key = f"{file}: {'.'.join(location) or 'the whole file'}"
+    key = ": ".join([str(file), ".".join(location)]) if location else str(file)
+    if problem["type"] == "value_error":  # our own checks name their keys themselves
+        return f"{key}: {problem['ctx']['error']}"
     if problem["type"] == "missing":
         return f"{key}: this key is missing; add it (the other configs/*.yaml show how)"
     if problem["type"] == "extra_forbidden":

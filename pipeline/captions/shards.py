@@ -1,0 +1,237 @@
+"""Webdataset shards of image-text pairs with an index that allows jumping to any sample.
+
+`<kind>/<kind>-000000.tar`, ... hold the members `<key>.jpg|png`, `<key>.json` (source, item, captions,
+licence) and `<key>.txt` (first caption). `<kind>.parquet` has one row per sample in the order of the shards:
+
+key, shard (path relative to the index), offset and size (bytes: the sample's members in the shard), sha256
+(of these bytes), source, item (image's name in its source), split (train or val), captions (list of str).
+"""
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.runtime.errors import InputError
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        ("offset", pa.int64()),
+        ("size", pa.int64()),
+        ("sha256", pa.string()),
+        ("source", pa.string()),
+        ("item", pa.string()),
+        ("split", pa.string()),
+        ("captions", pa.list_(pa.string())),
+    ]
+)
+IMAGE_ENDINGS = ("jpg", "png")
+OPEN_FILES = 64
+
+
+class ShardWriter:
+    """Writes `<kind>/<kind>-*.tar` and `<kind>.parquet` into a folder; memory holds the rows of one shard."""
+
+    def __init__(self, folder: Path, kind: str, samples: int) -> None:
+        """samples: of a full shard."""
+        self.folder = folder
+        self.kind = kind
+        self.samples = samples
+        self._number = 0
+        self._rows: list[dict[str, Any]] = []
+        self._file: BinaryIO | None = None
+        self._tar: Any = None
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        self._index = pq.ParquetWriter(folder / f"{kind}.parquet", SCHEMA)
+
+    def write(
+        self,
+        key: str,
+        image: bytes,
+        ending: Literal["jpg", "png"],
+        captions: Sequence[str],
+        *,
+        source: str,
+        item: str,
+        split: str,
+        licence: str,
+    ) -> None:
+        """Append a sample."""
+        if self._tar is None:
+            self._open()
+        record = {"captions": list(captions), "item": item, "licence": licence, "source": source}
+        offset = self._tar.tarstream.offset
+        self._tar.write(
+            {
+                "__key__": key,
+                ending: image,
+                "json": json.dumps(record, sort_keys=True, ensure_ascii=False).encode(),
+                "txt": captions[0].encode(),
+            }
+        )
+        size = self._tar.tarstream.offset - offset
+        row = {"key": key, "offset": offset, "size": size, "source": source, "item": item, "split": split}
+        self._rows.append({**row, "shard": self._name, "captions": list(captions)})
+        if len(self._rows) == self.samples:
+            self._close_shard()
+
+    def close(self) -> None:
+        """Finish the last shard and the index."""
+        if self._tar is not None:
+            self._close_shard()
+        self._index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def _name(self) -> str:
+        return f"{self.kind}/{self.kind}-{self._number:06d}.tar"
+
+    def _open(self) -> None:
+        import webdataset
+
+        self._file = (self.folder / self._name).open("wb")
+        # Fixed time and owner: equal samples give equal bytes.
+        self._tar = webdataset.TarWriter(
+            self._file, user="", group="", mtime=0, encoder=False, compress=False
+        )
+
+    def _close_shard(self) -> None:
+        self._tar.close()
+        if self._file:
+            self._file.close()
+        with (self.folder / self._name).open("rb") as file:
+            for row in self._rows:
+                file.seek(row["offset"])
+                row["sha256"] = hashlib.sha256(file.read(row["size"])).hexdigest()
+        self._index.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+        self._tar, self._file, self._rows = None, None, []
+        self._number += 1
+
+
+class Pairs:
+    """The samples of an index, read in any order; an image is read from its shard when asked for."""
+
+    def __init__(self, folder: Path, kind: str, split: Literal["train", "val"] | None = None) -> None:
+        """Read `<kind>.parquet` of a folder that `ShardWriter` wrote, all of it or one split.
+
+        Raises InputError when it is missing, broken or of another form.
+        """
+        self.folder = folder
+        path = folder / f"{kind}.parquet"
+        columns = ["key", "shard", "offset", "size", "source", "item", "captions"]
+        try:
+            with path.open("rb") as file:
+                table = pq.read_table(file, columns=[*columns, "split"])
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                f"{path}: expected an index of shards, found {error}; run collect_captions"
+            ) from None
+        if split:
+            table = table.filter(pc.field("split") == split)
+        self._table = table.select(columns).combine_chunks()
+        shard = self._table["shard"].combine_chunks().dictionary_encode()
+        self.shards: list[str] = shard.dictionary.to_pylist()  # names in order
+        self.shard_numbers = shard.indices.to_numpy()  # (N,) position of each sample's shard in `shards`
+        self._offsets = self._table["offset"].to_numpy()
+        self._sizes = self._table["size"].to_numpy()
+        # 64-bit places: the texts of ten million captions exceed two gigabytes.
+        self._captions = self._table["captions"].cast(pa.large_list(pa.large_string())).combine_chunks()
+        self._files: OrderedDict[str, BinaryIO] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def keys(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """Keys of the samples start...stop."""
+        return list(self._column("key", start, stop))
+
+    def sources(self) -> list[str]:
+        """Name of each sample's source."""
+        return list(self._column("source"))
+
+    def items(self) -> list[str]:
+        """Name of each sample's image in its source."""
+        return list(self._column("item"))
+
+    def captions(self, place: int) -> list[str]:
+        """Captions of one sample, at least one."""
+        return list(self._captions[place].as_py())
+
+    def first_captions(self, start: int = 0, stop: int | None = None) -> list[str]:
+        """The first caption of each of the samples start...stop."""
+        stop = len(self) if stop is None else stop
+        return list(pc.list_element(self._captions.slice(start, stop - start), 0).to_pylist())
+
+    def replace_captions(self, keys: Sequence[str], captions: Sequence[str]) -> None:
+        """Give each sample the one caption that stands beside its key; InputError when a key has none."""
+        places = pc.index_in(self._table["key"].combine_chunks(), value_set=pa.array(keys, pa.string()))
+        if places.null_count:
+            missing = self._table["key"].filter(pc.is_null(places))[0].as_py()
+            raise InputError(
+                f"captions to join: expected one for each sample of {self.folder}, found none for {missing}; "
+                "run refine_captions again"
+            )
+        chosen = pa.array(captions, pa.large_string()).take(places)
+        self._captions = pa.LargeListArray.from_arrays(np.arange(len(self) + 1), chosen)
+
+    def range_of(self, shard: int) -> range:
+        """Places of the samples of the shard with this number; a shard's samples stand together."""
+        start, stop = np.searchsorted(self.shard_numbers, [shard, shard + 1])
+        return range(int(start), int(stop))
+
+    def image(self, place: int) -> bytes:
+        """The encoded image of one sample; InputError when the shard is missing or cut off."""
+        shard = self.shards[self.shard_numbers[place]]
+        data = self._read(shard, int(self._offsets[place]), int(self._sizes[place]))
+        try:
+            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+                for member in tar:
+                    content = tar.extractfile(member)
+                    if content and member.name.rpartition(".")[2] in IMAGE_ENDINGS:
+                        image = content.read()
+                        if len(image) == member.size:
+                            return image
+        except tarfile.TarError:
+            pass
+        key = self._table["key"][place].as_py()
+        raise InputError(
+            f"{self.folder / shard}: expected sample {key} at byte {self._offsets[place]}, found no whole "
+            "image; the shard is damaged: run collect_captions again"
+        )
+
+    def _read(self, shard: str, offset: int, size: int) -> bytes:
+        file = self._files.get(shard)
+        if file is None:
+            if len(self._files) >= OPEN_FILES:
+                self._files.popitem(last=False)[1].close()
+            try:
+                file = self._files[shard] = (self.folder / shard).open("rb", buffering=0)
+            except OSError as error:
+                raise InputError(
+                    f"{self.folder / shard}: expected a shard, found {error.strerror}; run collect_captions"
+                ) from None
+        return os.pread(file.fileno(), size, offset)  # no shared position: safe in forked readers
+
+    def _column(self, name: str, start: int = 0, stop: int | None = None) -> list[str]:
+        stop = len(self) if stop is None else stop
+        return list(self._table[name].slice(start, stop - start).to_pylist())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": OrderedDict()}

@@ -1,0 +1,107 @@
+"""Image-text pairs as tensors for contrastive training."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.captions.order import addresses, open_rgb, rotate
+from pipeline.captions.shards import Pairs
+from pipeline.clip.model import Clip, Transform
+from pipeline.clip.settings import Augmentation
+
+SAMPLE = 1  # stream of random numbers; 0 is the order's
+
+
+class TrainingPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Pairs of one or several sources, addressed by (epoch, place).
+
+    Caption, rotation and crop of a sample depend on (seed, epoch, place), never on who reads it when.
+    """
+
+    def __init__(self, pairs: Sequence[Pairs], clip: Clip, augmentation: Augmentation, seed: int) -> None:
+        self.pairs = pairs
+        self.ends = np.cumsum([len(part) for part in pairs])
+        self.transform = clip.transform(augmentation)
+        self.tokenizer = clip.tokenizer
+        self.rotate = augmentation.rotate
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, address: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(3, S, S) float32 image and (context) int64 text."""
+        epoch, place = address
+        rng = np.random.default_rng([self.seed, SAMPLE, epoch, place])
+        part = int(np.searchsorted(self.ends, place, side="right"))
+        pairs, inside = self.pairs[part], place - int(self.ends[part]) + len(self.pairs[part])
+        captions = pairs.captions(inside)
+        caption = captions[int(rng.integers(len(captions)))]
+        image = open_rgb(pairs.image(inside))
+        if self.rotate:
+            image = rotate(image, int(rng.integers(4)))
+        return _seeded(self.transform, image, int(rng.integers(2**32))), self.tokenizer([caption])[0]
+
+
+def training_batches(
+    data: TrainingPairs, batch: int, start: int, stop: int, *, workers: int, pin_memory: bool
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of the steps start...stop."""
+    places = addresses(len(data), batch, data.seed, start, stop)
+    # A generator of its own: a resumed run must not shift the global random state once more.
+    yield from DataLoader(
+        data,
+        batch_sampler=_Once(places, stop - start),
+        num_workers=workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),
+    )
+
+
+class Images(Dataset[torch.Tensor]):
+    """The images of `places` in their order, (3, S, S) float32."""
+
+    def __init__(
+        self, read: Callable[[int], Image.Image], places: Sequence[int], transform: Transform
+    ) -> None:
+        self.read = read
+        self.places = places
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        return self.transform(self.read(self.places[position]))
+
+
+class _Once:
+    """A sampler of known length round an iterator."""
+
+    def __init__(self, iterator: Iterator[list[tuple[int, int]]], length: int) -> None:
+        self.iterator = iterator
+        self.length = length
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self.iterator
+
+    def __len__(self) -> int:
+        return self.length
+
+
+def _seeded(transform: Transform, image: Image.Image, seed: int) -> torch.Tensor:
+    """Call a transform that draws from the global states of torch, Python and (timm's) NumPy."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            return transform(image)
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -1,0 +1,52 @@
+"""Semantic features of patches (section 3.2.1, Eq. 2)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from pipeline.clip.data import Images
+from pipeline.clip.embed import device_of, loader
+from pipeline.clip.model import Clip
+from pipeline.clip.settings import EncodeSemantics
+from pipeline.runtime import devices
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.progress import progress
+
+
+@torch.no_grad()
+def encode_patches(
+    clip: Clip, paths: Sequence[Path], settings: EncodeSemantics, *, workers: int
+) -> torch.Tensor:
+    """(N, W) float32 V_Sem: the class token after the visual tower's final norm, before the joint projection.
+
+    Each patch is resized to the encoder's input. Raises InputError for an image that cannot be read and for
+    a tower without a class token.
+    """
+    visual = clip.model.visual
+    if getattr(visual, "pool_type", None) != "tok":
+        raise InputError(
+            "encoder: expected a vision transformer with a class token, found another visual tower"
+        )
+    device, parts, projection = device_of(clip.model), [], visual.proj
+    images = Images(
+        lambda place: read_patch(paths[place]), range(len(paths)), clip.transform(resize_mode="squash")
+    )
+    visual.proj = None
+    try:
+        batches = loader(images, settings.batch, workers, device)
+        for pixels in progress(batches, description="patches", unit="batch"):
+            with devices.autocast(device, settings.precision):
+                parts.append(visual(pixels.to(device, non_blocking=True)).float().cpu())
+    finally:
+        visual.proj = projection
+    return torch.cat(parts)
+
+
+def read_patch(path: Path) -> Image.Image:
+    """The decoded RGB image of a patch; InputError when it is missing or broken."""
+    try:
+        return Image.open(path).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: expected a patch as PNG, found {error}; run build_sqed again") from None

@@ -1,0 +1,77 @@
+"""Settings of CLIP: architecture and start, training, similarity, features."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.runtime.settings import Settings
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class ClipModel(Settings):
+    """The CLIP that every training starts from."""
+
+    model: str | dict[str, Any]  # a name that open_clip publishes, or a model configuration in its form
+    pretrained: (
+        str | None
+    )  # a tag that open_clip publishes for the name, or a file of weights; null: random start
+    force_quick_gelu: bool  # OpenAI's weights were trained with QuickGELU
+    seed: int = Field(ge=0)  # of the random start
+
+
+class Augmentation(Settings):
+    """Augmentation by open_clip's own training transform, after the rotation."""
+
+    rotate: bool  # by 0, 90, 180 or 270 degrees
+    scale: tuple[float, float] = (0.9, 1.0)  # area of the crop, share of the image
+    ratio: tuple[float, float] | None = None  # aspect of the crop; needs use_timm
+    color_jitter: float | None = None  # needs use_timm
+    use_timm: bool = False
+
+
+class ClipTraining(Settings):
+    """Contrastive training (sections 3.1.2 and 3.1.4)."""
+
+    seed: int = Field(ge=0)  # of order, captions and augmentation
+    steps: int | None = Field(ge=1)  # exactly one of steps and epochs
+    epochs: int | None = Field(ge=1)
+    batch: int = Field(ge=2)
+    learning_rate: float = Field(gt=0)
+    warm_up: int = Field(ge=0)  # steps
+    weight_decay: float = Field(ge=0)
+    clip_gradient: float | None = Field(gt=0)  # largest norm
+    precision: Precision
+    gradient_checkpointing: bool
+    augmentation: Augmentation
+    evaluate_every: int = Field(ge=1)  # steps
+    evaluate_images: int = Field(ge=1)  # most held-out images
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("steps and epochs: expected a number for exactly one, null for the other")
+        return self
+
+
+class ScoreSimilarity(Settings):
+    """Similarity scores and the split by them (section 3.1.2, Eq. 1)."""
+
+    quantile: float | None = Field(gt=0, lt=1)  # share of pairs below the threshold; exactly one of the two
+    threshold: float | None = Field(ge=-1, le=1)
+    batch: int = Field(ge=1)
+    precision: Precision
+    bins: int = Field(ge=1)  # of the histogram
+
+    @model_validator(mode="after")
+    def _one_split(self) -> Self:
+        if (self.quantile is None) == (self.threshold is None):
+            raise ValueError("quantile and threshold: expected a number for exactly one, null for the other")
+        return self
+
+
+class EncodeSemantics(Settings):
+    """Semantic features of the patches (section 3.2.1, Eq. 2)."""
+
+    batch: int = Field(ge=1)
+    precision: Precision

@@ -1,0 +1,79 @@
+"""The test split as arrays, and the models' predictions aligned with it.
+
+Reads RS-SQED's index (patch_id, dataset, subset, unit, split, oa_<method>) and prediction tables (patch_id,
+method, seed, predicted).
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation.bootstrap import Resamples
+from pipeline.runtime.errors import InputError
+
+MIX = "RS-SQED"  # the paper's column of all patches
+
+
+class HeldOut(NamedTuple):
+    """The N test patches. `table`: their rows of RS-SQED's index; `methods`: name -> title; `columns`: title
+    of a table column -> rows of its patches; `true`: OA [N, methods], NaN where a method has no label."""
+
+    table: pd.DataFrame
+    methods: Mapping[str, str]
+    columns: dict[str, np.ndarray]
+    true: np.ndarray
+    resamples: Resamples
+
+
+def read_held_out(
+    index: pd.DataFrame, methods: Mapping[str, str], datasets: Mapping[str, str], *, resamples: int, seed: int
+) -> HeldOut:
+    """The test split of `index`.
+
+    methods: name -> title; datasets: name -> column (ISPRS for Potsdam and Vaihingen), in the tables' order.
+    Raises InputError where the split is empty, or an accuracy lies outside 0-1.
+    """
+    test = index[(index["split"] == "test") & index["dataset"].isin(datasets)].reset_index(drop=True)
+    if test.empty:
+        raise InputError("RS-SQED: expected patches in the test split, found none; assemble it again")
+    true = test[[f"oa_{method}" for method in methods]].to_numpy(float)
+    if (np.isfinite(true) & ((true < 0) | (true > 1))).any():
+        raise InputError(
+            f"RS-SQED: expected oa in 0-1, found {np.nanmin(true)} to {np.nanmax(true)}; assemble again"
+        )
+    subset = test["dataset"].map(datasets)
+    columns = {MIX: np.arange(len(test))}
+    columns |= {title: np.flatnonzero(subset == title) for title in dict.fromkeys(datasets.values())}
+    drawn = Resamples(test["dataset"], test["unit"], resamples, seed)
+    return HeldOut(test, methods, columns, true, drawn)
+
+
+def align(test: HeldOut, predictions: pd.DataFrame, source: str) -> np.ndarray:
+    """Predictions as [seeds, N, methods], NaN where a model has none.
+
+    source: file or model, for messages. Raises InputError for a value that is not finite, a patch outside the
+    test split, or a patch that is there twice.
+    """
+    broken = ~np.isfinite(predictions["predicted"].to_numpy(float))
+    if broken.any():
+        raise InputError(
+            f"{source}: expected finite predictions, found {broken.sum()} that are not; train again"
+        )
+    keys = predictions[["seed", "patch_id", "method"]]
+    if keys.duplicated().any():
+        raise InputError(
+            f"{source}: expected one prediction a patch, method and seed, found several; train again"
+        )
+    kept = predictions[predictions["method"].isin(test.methods)]
+    rows = pd.Index(test.table["patch_id"]).get_indexer(pd.Index(kept["patch_id"]))
+    if (rows < 0).any():
+        stranger = kept["patch_id"].iloc[int((rows < 0).argmax())]
+        raise InputError(f"{source}: expected patches of the test split, found {stranger}; train again")
+    seeds = sorted(predictions["seed"].unique())
+    values = np.full((len(seeds), len(test.table), len(test.methods)), np.nan)
+    seed_rows = pd.Index(seeds).get_indexer(pd.Index(kept["seed"]))
+    method_rows = pd.Index(list(test.methods)).get_indexer(pd.Index(kept["method"]))
+    values[seed_rows, rows, method_rows] = kept["predicted"]
+    return values

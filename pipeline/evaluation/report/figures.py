@@ -1,0 +1,132 @@
+"""The report's pictures as PNG data URIs, each drawn for a light and for a dark page.
+
+Drawn without a display; equal inputs give equal bytes.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline.evaluation.heldout import MIX
+from pipeline.evaluation.metrics import fit_logistic
+
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")  # Tol's bright scheme
+THEMES = {"light": ("#ffffff", "#1b1f24"), "dark": ("#15181c", "#e4e7eb")}  # ground, ink
+
+
+class Picture(NamedTuple):
+    """One figure: data URIs for both themes, width and height in CSS pixels, and what it shows in words."""
+
+    light: str
+    dark: str
+    width: int
+    height: int
+    alt: str
+
+
+def scatter_grid(points: pd.DataFrame) -> Picture:
+    """Fig. 5: predicted (x) against true OA (y), methods in rows, columns of the tables across, with the
+    four-parameter logistic through each panel; points: columns subset, method, true, predicted."""
+    methods = list(dict.fromkeys(points["method"]))
+    columns = [MIX, *dict.fromkeys(points["subset"])]
+    colour = dict(zip(columns[1:], COLOURS * (1 + len(columns) // len(COLOURS)), strict=False))
+
+    def draw(figure: Any, ink: str) -> None:
+        axes = figure.subplots(len(methods), len(columns), sharex=True, sharey=True, squeeze=False)
+        for row, method in zip(axes, methods, strict=True):
+            for axis, column in zip(row, columns, strict=True):
+                chosen = points[points["method"] == method]
+                chosen = chosen if column == MIX else chosen[chosen["subset"] == column]
+                for subset, part in chosen.groupby("subset", sort=False):
+                    axis.plot(
+                        part["predicted"], part["true"], "o", color=colour[subset], ms=3, mew=0, alpha=0.6
+                    )
+                true, predicted = chosen["true"].to_numpy(float), chosen["predicted"].to_numpy(float)
+                fit = fit_logistic(true, predicted) if len(chosen) else None
+                if fit is not None:
+                    line = np.linspace(predicted.min(), predicted.max(), 100)
+                    axis.plot(line, fit(line), color=ink, lw=1.2)
+            row[0].set_ylabel(f"{method}\ntrue OA")
+        for axis, column in zip(axes[0], columns, strict=True):
+            axis.set_title(column, fontsize=10)
+        for axis in axes[-1]:
+            axis.set_xlabel("predicted OA")
+
+    alt = (
+        f"Scatter plots of predicted against true overall accuracy for {', '.join(methods)} on "
+        f"{', '.join(columns)}, each with its logistic fit; Table 3 has the correlations"
+    )
+    return _picture(draw, 2.0 * len(columns), 1.9 * len(methods) + 0.5, alt)
+
+
+def training_curves(curves: Mapping[str, pd.DataFrame]) -> Picture | None:
+    """Loss by step, one panel per training (title -> frame with the step or epoch first and a column loss;
+    rows of several seeds or methods, told by columns of these names, are drawn as one line each)."""
+    if not curves:
+        return None
+    across = min(3, len(curves))
+    down = -(-len(curves) // across)
+
+    def draw(figure: Any, ink: str) -> None:
+        axes = figure.subplots(down, across, squeeze=False).ravel()
+        for axis in axes[len(curves) :]:
+            axis.set_axis_off()
+        for axis, (title, frame) in zip(axes, curves.items(), strict=False):
+            groups = [name for name in ("method", "seed") if name in frame]
+            parts: Sequence[Any] = list(frame.groupby(groups, sort=False)) if groups else [("", frame)]
+            step = "epoch" if "epoch" in frame else "step"
+            colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(_methods(frame))}
+            labelled = set()
+            for _, part in parts:
+                method = part["method"].iloc[0] if "method" in part else ""
+                label = method if method not in labelled else None
+                labelled.add(method)
+                axis.plot(part[step], part["loss"], color=colours[method], lw=1, label=label or None)
+            axis.set_title(title, fontsize=10)
+            axis.set_xlabel(step)
+            axis.set_ylabel("loss")
+            if "method" in frame:
+                axis.legend(frameon=False, fontsize=7, labelcolor=ink)
+
+    alt = f"Training loss by step or epoch of {', '.join(curves)}"
+    return _picture(draw, 3.3 * across, 2.5 * down, alt)
+
+
+def _methods(frame: pd.DataFrame) -> list[str]:
+    return list(dict.fromkeys(frame["method"])) if "method" in frame else [""]
+
+
+def _picture(draw: Callable[[Any, str], None], width: float, height: float, alt: str) -> Picture:
+    """Draw in both themes; width and height in inches."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pixels = {}
+    for theme, (ground, ink) in THEMES.items():
+        style: Any = {
+            "font.size": 8,
+            "text.color": ink,
+            "axes.edgecolor": ink,
+            "axes.labelcolor": ink,
+            "xtick.color": ink,
+            "ytick.color": ink,
+            "axes.facecolor": ground,
+            "figure.facecolor": ground,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.2,
+        }
+        with matplotlib.rc_context(style):
+            figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+            FigureCanvasAgg(figure)
+            draw(figure, ink)
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format="png", metadata={"Software": None})
+        pixels[theme] = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return Picture(pixels["light"], pixels["dark"], round(width * 96), round(height * 96), alt)

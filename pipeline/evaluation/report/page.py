@@ -1,0 +1,202 @@
+"""One self-contained HTML page: tables beside the paper's, Fig. 5, curves, captions, what is missing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from pipeline.evaluation.comparison import OURS
+from pipeline.evaluation.heldout import MIX
+from pipeline.evaluation.printed import printed
+from pipeline.evaluation.quality import PRINTED, RANDOM, RAW
+from pipeline.evaluation.report import figures, words
+from pipeline.evaluation.tables import DIGITS
+from pipeline.runtime.files import read_table
+
+TEMPLATE = "page.html.j2"
+SMALLER_IS_BETTER = {"RMSE", "RMSE_raw", "regret"}
+
+
+class Material(NamedTuple):
+    """What the page shows. `tables`: name -> tidy frame of results/ (table1 ... table4, comparison, scatter);
+    `curves`: title -> training curve; `captions`: refined captions (old, new, score_before, score_after) or
+    None; `caption_metrics`: {metric: (before, after)}; `conditions`: label -> what was run; `note`: a
+    sentence about the scale of the run; `absent`: (what, why) of what the caller knows was not run."""
+
+    tables: Mapping[str, pd.DataFrame]
+    curves: Mapping[str, pd.DataFrame]
+    captions: pd.DataFrame | None
+    caption_metrics: Mapping[str, tuple[float | None, float | None]]
+    conditions: Mapping[str, str]
+    note: str
+    absent: list[tuple[str, str]]
+
+
+class Cell(NamedTuple):
+    """A number as text, its interval (or nothing), whether it is the best of its group, why it is empty."""
+
+    text: str
+    interval: str = ""
+    best: bool = False
+    why: str = ""
+
+
+class Row(NamedTuple):
+    """A table row: its headings, its cells, and whether it shows printed values."""
+
+    heads: tuple[str, ...]
+    cells: list[Cell]
+    paper: bool = False
+
+
+def read_results(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tidy tables that the evaluation wrote."""
+    names = ("table1", "table2", "table3", "table4", "comparison", "scatter")
+    return {name: read_table(folder / f"{name}.csv") for name in names}
+
+
+def render(material: Material) -> str:
+    """The whole page as HTML text; captions and names are escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    tables = material.tables
+    quality, points = tables["table3"], tables["scatter"]
+    methods = list(dict.fromkeys(quality["method"]))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        material=material,
+        findings=words.findings(tables["comparison"], len(methods), points["patch_id"].nunique()),
+        comparison=_comparison(tables["comparison"]),
+        accuracy=_accuracy(tables["table1"]),
+        counts=tables["table2"].to_dict("records"),
+        quality=_quality(quality),
+        recommendation=_recommendation(tables["table4"]),
+        scatter=figures.scatter_grid(points),
+        curves=figures.training_curves(material.curves),
+        captions=[] if material.captions is None else material.captions.to_dict("records"),
+        absent=[*material.absent, *_not_in_lists(quality, tables["table1"])],
+        gaps=_gaps(tables["table1"], quality, tables["table4"]),
+    )
+
+
+def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
+    metrics = list(dict.fromkeys(frame["metric"]))
+    rows = [
+        Row((model,), [_cell(frame, model=model, metric=metric) for metric in metrics])
+        for model in dict.fromkeys(frame["model"])
+    ]
+    return {"metrics": metrics, "rows": _mark(rows, metrics)}
+
+
+def _accuracy(frame: pd.DataFrame) -> dict[str, Any]:
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    paper = printed("table1").rename(columns={"mean_oa": "value"})
+    rows = []
+    for method in dict.fromkeys(frame["method"]):
+        rows.append(Row((method,), [_cell(frame, method=method, dataset=dataset) for dataset in datasets]))
+        theirs = [_cell(paper, method=method, dataset=dataset) for dataset in datasets]
+        rows.append(Row((f"{method}, printed",), theirs, paper=True))
+    return {"datasets": datasets, "rows": rows}
+
+
+def _quality(frame: pd.DataFrame) -> dict[str, Any]:
+    """Table 3: all metrics on the mix, PLCC and SROCC on the subsets, as printed; one group per method."""
+    columns = list(dict.fromkeys(frame["column"]))
+    heads = [(MIX, metric) for metric in (*PRINTED, *RAW)]
+    heads += [(column, metric) for column in columns if column != MIX for metric in ("PLCC", "SROCC")]
+    paper = printed("table3").rename(columns={"dataset": "column"})
+    groups = []
+    for method in dict.fromkeys(frame["method"]):
+        inside, theirs = frame[frame["method"] == method], paper[paper["method"] == method]
+        rows = [
+            Row(
+                (model,),
+                [_cell(inside, model=model, column=column, metric=metric) for column, metric in heads],
+            )
+            for model in dict.fromkeys(inside["model"])
+        ]
+        rows = _mark(rows, [metric for _, metric in heads])
+        cells = [_cell(theirs, model=OURS, column=column, metric=metric) for column, metric in heads]
+        groups.append((method, [*rows, Row((f"{OURS}, printed",), cells, paper=True)]))
+    spans = [(column, sum(1 for name, _ in heads if name == column)) for column in columns]
+    return {"columns": spans, "metrics": [metric for _, metric in heads], "groups": groups}
+
+
+def _recommendation(frame: pd.DataFrame) -> dict[str, Any]:
+    columns, metrics = list(dict.fromkeys(frame["column"])), list(dict.fromkeys(frame["metric"]))
+    heads = [(column, metric) for column in columns for metric in metrics]
+    rows = [
+        Row((model,), [_cell(frame, model=model, column=column, metric=metric) for column, metric in heads])
+        for model in dict.fromkeys(frame["model"])
+    ]
+    paper = printed("table4").rename(columns={"dataset": "column"})
+    rows = _mark(rows, [metric for _, metric in heads])
+    for model in (OURS, RANDOM):
+        cells = [_cell(paper, model=model, column=column, metric=metric) for column, metric in heads]
+        rows.append(Row((f"{model}, printed",), cells, paper=True))
+    return {
+        "columns": [(column, len(metrics)) for column in columns],
+        "metrics": metrics * len(columns),
+        "rows": rows,
+    }
+
+
+def _cell(frame: pd.DataFrame, **keys: str) -> Cell:
+    """The cell with these keys; a dash and the reason where there is no value."""
+    found = frame.loc[(frame[list(keys)] == pd.Series(keys)).all(axis=1)]
+    if found.empty:
+        return Cell("–")
+    row = found.iloc[0]
+    why = row.get("note")
+    if pd.isna(row["value"]):
+        return Cell("–", why="" if pd.isna(why) else str(why))
+    bounds = row.get("low"), row.get("high")
+    interval = "" if pd.isna(bounds[0]) else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+    return Cell(f"{row['value']:.{DIGITS}f}", interval)
+
+
+def _mark(rows: list[Row], metrics: list[str]) -> list[Row]:
+    """The same rows with the best value of each column marked, where more than one row has a value."""
+    best: list[str | None] = []
+    for place, metric in enumerate(metrics):
+        texts = [row.cells[place].text for row in rows if row.cells[place].text != "–"]
+        choose = min if metric in SMALLER_IS_BETTER else max
+        best.append(choose(texts, key=float) if len(texts) > 1 else None)
+    return [
+        row._replace(
+            cells=[cell._replace(best=cell.text == top) for cell, top in zip(row.cells, best, strict=True)]
+        )
+        for row in rows
+    ]
+
+
+def _not_in_lists(quality: pd.DataFrame, accuracy: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the paper's tables have and this run's do not."""
+    paper = printed("table3")
+    pairs = (
+        ("compared models", paper["model"], quality["model"], "not among this run's models"),
+        ("segmentation methods", paper["method"], quality["method"], "not among this run's methods"),
+        ("data sets", printed("table1")["dataset"], accuracy["dataset"], "not among this run's data sets"),
+    )
+    absent = []
+    for kind, theirs, ours, why in pairs:
+        missing = [name for name in dict.fromkeys(theirs) if name not in set(ours)]
+        if missing:
+            absent.append((f"The paper's {kind} {', '.join(missing)}", why))
+    return absent
+
+
+def _gaps(*tables: pd.DataFrame) -> list[tuple[str, int]]:
+    """Each distinct note of the tables with the number of cells it concerns, most frequent first."""
+    notes = pd.concat([table["note"] for table in tables]).dropna()
+    counts = notes[notes != ""].value_counts()
+    return sorted(
+        ((str(note), int(count)) for note, count in counts.items()), key=lambda item: (-item[1], item[0])
+    )

@@ -1,0 +1,18 @@
+"""Settings of the evaluation and of the report."""
+
+from pydantic import Field
+
+from pipeline.runtime.settings import Settings
+
+
+class EvaluateSettings(Settings):
+    """Section `evaluate` of configs/<profile>.yaml."""
+
+    resamples: int = Field(ge=2)  # bootstrap resamples of the source units
+    bootstrap_seed: int = Field(ge=0)
+
+
+class ReportSettings(Settings):
+    """Section `report` of configs/<profile>.yaml."""
+
+    captions: int = Field(ge=0)  # refined captions shown beside the rough ones

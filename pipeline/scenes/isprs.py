@@ -1,0 +1,43 @@
+"""What ISPRS Potsdam and Vaihingen share: classes, colours, the two kinds of label, the pairing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.runtime.errors import InputError
+from pipeline.scenes.dataset import IGNORE, RGB, Side, SourceImage, check_pairs
+
+CLASSES = ("ImSurf", "Building", "LowVeg", "Tree", "Car", "Clutter")
+# True RGB. Tables that look swapped elsewhere (mmsegmentation, GeoSeg) work on BGR arrays.
+COLOURS: tuple[RGB, ...] = (
+    (255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0),
+)  # fmt: skip
+BOUNDARY: RGB = (0, 0, 0)  # in the noBoundary labels: a band of 3 pixels round each object, not evaluated
+CODES: Mapping[RGB, int] = {**{colour: index for index, colour in enumerate(COLOURS)}, BOUNDARY: IGNORE}
+LICENCE = "free for research by the ISPRS WG II/4 benchmark terms; not for redistribution"
+HOMEPAGE = "https://www.isprs.org/education/benchmarks/UrbanSemLab/"
+
+
+def pair(
+    title: str,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    eroded: Mapping[str, Path],
+    sides: Mapping[str, Side],
+) -> list[SourceImage]:
+    """Tiles with their labels: full ones in training, eroded ones (where distributed) in evaluation.
+
+    The benchmark evaluates on labels whose object borders are ignored; one that has only full labels still
+    works, one that has eroded labels for a part of the evaluation tiles is half-there and an error.
+    """
+    for unit, path in sorted({**eroded, **labels, **images}.items()):
+        if unit not in sides:
+            raise InputError(f"{path}: {title} has no tile {unit}; its tiles are {', '.join(sides)}")
+    result = []
+    for side in ("training", "evaluation"):
+        here = {unit: path for unit, path in images.items() if sides[unit] == side}
+        full = {unit: path for unit, path in labels.items() if sides[unit] == side}
+        without_border = {unit: path for unit, path in eroded.items() if sides[unit] == side}
+        chosen = without_border if side == "evaluation" and without_border else full
+        check_pairs(title, here, chosen, f"every {side} tile needs an image and a label of the same kind")
+        result += [SourceImage(unit, unit, path, chosen[unit], side) for unit, path in here.items()]
+    return result

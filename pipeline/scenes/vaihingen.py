@@ -1,0 +1,68 @@
+"""ISPRS Vaihingen: 33 aerial tiles of about 2000 x 2500 px, 9 cm, near infrared-red-green.
+
+`ISPRS_semantic_labeling_Vaihingen.zip` holds the tiles (folder `top`); the labels of all tiles come in
+`..._ground_truth_COMPLETE.zip` and, eroded, in `..._ground_truth_eroded_COMPLETE.zip`, both flat, both with
+the tiles' own file names. Splits as torchgeo and mmsegmentation list them; the sizes reproduce
+mmsegmentation's published clip counts (344 and 398).
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.scenes import isprs
+from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage, find
+
+IMAGE = "ISPRS_semantic_labeling_Vaihingen/top/top_mosaic_09cm_area{unit}.tif"
+LABEL = "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE/top_mosaic_09cm_area{unit}.tif"
+ERODED_LABEL = (
+    "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE/top_mosaic_09cm_area{unit}_noBoundary.tif"
+)
+TRAINING_UNITS = ("1", "3", "5", "7", "11", "13", "15", "17", "21", "23", "26", "28", "30", "32", "34", "37")
+EVALUATION_UNITS = (
+    "2", "4", "6", "8", "10", "12", "14", "16", "20", "22", "24", "27", "29", "31", "33", "35", "38",
+)  # fmt: skip
+UNUSED_UNITS = ("9",)  # its label is in the archive, its image is not
+SIZES = {  # width, height in pixels
+    "1": (1919, 2569), "2": (2428, 2767), "3": (2006, 3007), "4": (1887, 2557), "5": (1887, 2557),
+    "6": (1887, 2557), "7": (1887, 2557), "8": (1887, 2557), "10": (1887, 2557), "11": (1893, 2566),
+    "12": (1922, 2575), "13": (2818, 2558), "14": (1919, 2565), "15": (1919, 2565), "16": (1919, 2565),
+    "17": (2336, 1281), "20": (1866, 2315), "21": (1903, 2546), "22": (1903, 2546), "23": (1903, 2546),
+    "24": (1903, 2546), "26": (2995, 1783), "27": (1917, 3313), "28": (1917, 2567), "29": (1917, 2563),
+    "30": (1934, 2563), "31": (1980, 2555), "32": (1980, 2555), "33": (1581, 2555), "34": (1388, 2555),
+    "35": (2805, 1884), "37": (1996, 1995), "38": (3816, 2550),
+}  # fmt: skip
+SIDES: dict[str, Side] = {
+    **dict.fromkeys(TRAINING_UNITS, "training"),
+    **dict.fromkeys(EVALUATION_UNITS, "evaluation"),
+}
+
+
+class Vaihingen(Dataset):
+    """ISPRS Vaihingen; unit: area number such as `38`; the evaluation side is the 17 official test tiles."""
+
+    name = "vaihingen"
+    title = "Vaihingen"
+    subset = "ISPRS"
+    classes = isprs.CLASSES
+    colours = isprs.COLOURS
+    codes = isprs.CODES
+    official_images: ClassVar[dict[Side, int]] = {"training": 16, "evaluation": 17}
+    licence = isprs.LICENCE
+    homepage = isprs.HOMEPAGE
+
+    def list_images(self, root: Path) -> list[SourceImage]:
+        area = r"top_mosaic_09cm_area(?P<key>\d+)"
+        images = find(root, rf"/top/{area}\.tif$")
+        # `gts_for_participants` repeats the training tiles' labels of the complete archive
+        labels = find(root, rf"/{area}\.tif$", skip_folders=("top", "gts_for_participants"))
+        eroded = find(root, rf"/{area}_noBoundary\.tif$")
+        for unit in UNUSED_UNITS:
+            labels.pop(unit, None)
+            eroded.pop(unit, None)
+        return isprs.pair(self.title, images, labels, eroded, SIDES)
+
+    def official_sizes(self) -> list[OfficialSize]:
+        return [OfficialSize(unit, unit, *SIZES[unit]) for unit in EVALUATION_UNITS]
+
+    def layout(self, side: Side) -> str:
+        return f"expected {IMAGE} and {LABEL} or {ERODED_LABEL}"

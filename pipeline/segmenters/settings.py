@@ -1,0 +1,118 @@
+"""Recipes of the segmenters: one default, what a method changes, what a cell (method on data set) changes."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.settings import Settings
+
+Degradation = Literal["haze", "blur", "noise", "exposure", "cast"]
+
+
+class Recipe(Settings):
+    """How one segmenter is trained. Lengths in pixels, rates per step, probabilities in [0, 1].
+
+    width, depth: scale of the architecture; pretrained: the backbone's public weights.
+    epochs or steps: length of the training, exactly one of the two.
+    crop: side of the training crop, 0 for whole tiles.
+    backbone_lr: of parameters in the backbone; lookahead: fast steps per slow one, 0 for none.
+    schedule: `cosine` over the whole training and `warm_restarts` (first period `period` epochs, each twice
+    the one before) change per epoch and end at `lr_end`; `one_cycle` changes per step: a rise over the share
+    `warm_up`, a cosine down to `lr_end`.
+    smoothing: of the cross entropy; dice, auxiliary: weights of the Dice loss and of each auxiliary head's
+    cross entropy.
+    scales: factors of the random scaling; flips, rotate90, brightness_contrast (by at most the factor
+    `brightness_contrast_limit`): probabilities; degrade: probability of one of `degradations`.
+    validate_every: epochs (steps, if the length is in steps) between two validations.
+    """
+
+    seed: int = Field(ge=0)
+    width: float = Field(gt=0, le=4)
+    depth: float = Field(gt=0, le=4)
+    pretrained: bool
+    epochs: int | None = Field(ge=1)
+    steps: int | None = Field(ge=1)
+    batch: int = Field(ge=2)  # batch norm needs more than one sample
+    crop: int = Field(ge=0)
+    lr: float = Field(gt=0)
+    backbone_lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    lookahead: int = Field(ge=0)
+    schedule: Literal["cosine", "warm_restarts", "one_cycle"]
+    period: int = Field(ge=1)
+    warm_up: float = Field(ge=0, lt=1)
+    lr_end: float = Field(ge=0)
+    smoothing: float = Field(ge=0, lt=1)
+    dice: float = Field(ge=0)
+    auxiliary: float = Field(ge=0)
+    scales: tuple[float, ...] = Field(min_length=1)
+    horizontal_flip: float = Field(ge=0, le=1)
+    vertical_flip: float = Field(ge=0, le=1)
+    rotate90: float = Field(ge=0, le=1)
+    brightness_contrast: float = Field(ge=0, le=1)
+    brightness_contrast_limit: float = Field(ge=0, le=1)
+    degrade: float = Field(ge=0, le=1)
+    degradations: tuple[Degradation, ...]
+    validate_every: int = Field(ge=1)
+    precision: Literal["fp32", "bf16"]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("exactly one of epochs and steps must be set, the other null")
+        if self.degrade > 0 and not self.degradations:
+            raise ValueError("degrade is above 0 but degradations is empty")
+        if min(self.scales) <= 0:
+            raise ValueError("scales must be above 0")
+        return self
+
+
+class RetrainSegmenterSettings(Settings):
+    """Section `retrain_segmenter`: `default` is complete; `methods` and `cells` hold changes only."""
+
+    default: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
+    cells: dict[str, dict[str, dict[str, Any]]]
+
+    @model_validator(mode="after")
+    def _every_cell(self) -> "RetrainSegmenterSettings":
+        for method, cells in self.cells.items():
+            if method not in self.methods:
+                raise ValueError(f"cells.{method}: there is no methods.{method}")
+            for dataset in cells:
+                try:
+                    self.recipe(method, dataset)
+                except InputError as error:
+                    raise ValueError(str(error)) from None
+        return self
+
+    def recipe(self, method: str, dataset: str) -> Recipe:
+        """The recipe of one cell; raises InputError naming the key that is wrong."""
+        if method not in self.methods or dataset not in self.cells.get(method, {}):
+            raise InputError(
+                f"retrain_segmenter: expected methods.{method} and cells.{method}.{dataset} (may be empty: "
+                "{}), found none"
+            )
+        layers = {
+            "default": self.default,
+            f"methods.{method}": self.methods[method],
+            f"cells.{method}.{dataset}": self.cells[method][dataset],
+        }
+        merged = {key: value for layer in layers.values() for key, value in layer.items()}
+        try:
+            return Recipe(**merged)
+        except ValidationError as error:
+            raise InputError(_explain(error, layers)) from None
+
+
+def _explain(error: ValidationError, layers: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence on the first problem, with the key as it stands in the file."""
+    first = error.errors()[0]
+    if not first["loc"]:
+        return f"retrain_segmenter.{list(layers)[-1]}: {first['msg']}"
+    key = str(first["loc"][0])
+    holder = [name for name, layer in layers.items() if key in layer] or ["default"]
+    found = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    return f"retrain_segmenter.{holder[-1]}.{key}: {first['msg']}{found}"

@@ -1,0 +1,45 @@
+"""A segmentation data set as distributed: the embedded world's, or a manifest of the real one (section 4.1.1)."""
+
+import json
+from pathlib import Path
+
+from pipeline.commands.stage import Stage, run
+from pipeline.runtime.files import write_json
+from pipeline.scenes.hashes import evaluation_hashes
+from pipeline.scenes.manifest import list_files, write_manifest
+from pipeline.scenes.registry import dataset
+
+THREADS = 8  # files read at a time while checksums are taken
+
+
+def main(stage: Stage) -> None:
+    settings = stage.config.prepare_scenes
+    name = stage.item["dataset"]
+    facts = dataset(name)
+    with stage.output_folder() as out:
+        if settings.make is None:
+            root = Path(settings.root, name)
+            images = facts.images(root)  # a missing or half-there data set ends here
+            hashes = evaluation_hashes(root, images)
+            with stage.checkpoint(settings, inputs=[], dataset=name) as checkpoint:
+                files = list_files(root, THREADS, checkpoint.folder / "checksums.tsv")
+        else:
+            from pipeline.world.datasets import make
+            from pipeline.world.survey import survey
+
+            root = stage.folder / "sources"
+            conditions = make(name, out / "sources", settings.make)
+            images = facts.images(out / "sources")
+            summary = survey(facts, images, conditions)
+            write_json(out / "summary.json", summary)
+            for key, value in summary.items():
+                stage.say(f"{key}: {json.dumps(value)}")
+            hashes = evaluation_hashes(out / "sources", images)
+            files = list_files(out / "sources", THREADS)
+        sides = {side: sum(image.side == side for image in images) for side in ("training", "evaluation", "unused")}
+        source = {"images": sides, "bytes": sum(file["size"] for file in files)}
+        write_manifest(out / "manifest.json", root, files, {name: source}, evaluation_hashes=hashes)
+
+
+if __name__ == "__main__":
+    run(main, "dataset")

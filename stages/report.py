@@ -1,0 +1,69 @@
+"""Write the report: every table beside the printed one, pictures, captions, and what was not run."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.commands.stage import Stage, run
+from pipeline.evaluation.report.page import Material, read_results, render
+from pipeline.runtime.files import read_json, read_table
+from pipeline.segmenters.registry import METHODS
+from pipeline.sqa.settings import VARIANT_TITLES
+
+RESULTS = Path("results")
+NOTES = {
+    "paper": "Real data at published sizes.",
+    "embedded": "Embedded default: synthetic scenes and miniature models. The figures show that the method "
+    "runs and how its parts compare here; they say nothing about the paper's figures beside them.",
+}
+
+
+def main(stage: Stage) -> None:
+    parameters = stage.parameters
+    curves = {
+        title: read_table(stage.input(name, "curves.csv"), "loss")
+        for title, name in (("CLIP_Sem", "train_clip_sem"), ("CLIP-RS", "pretrain_clip_rs"))
+    }
+    titles = {name: METHODS[name].title for name in parameters.methods}
+    for name in parameters.variants:
+        curve = read_table(stage.input("train_sqa", name, "curves.csv"), "method", "epoch", "loss")
+        curves[VARIANT_TITLES.get(name, name)] = curve.assign(method=curve["method"].replace(titles))
+    refined = stage.input("refine_captions", "captions.parquet")
+    metrics = read_json(stage.input("refine_captions", "metrics.json"))
+    material = Material(
+        tables=read_results(RESULTS),
+        curves=curves,
+        captions=examples(read_table(refined, "old", "new", "score_before", "score_after"), stage),
+        caption_metrics={
+            name.replace("_", " "): (metrics["before"][name], metrics["after"].get(name))
+            for name in metrics["before"]
+        },
+        conditions={
+            "Profile": parameters.profile,
+            "Segmentation methods": ", ".join(titles.values()),
+            "Seeds of RS-SQA": ", ".join(map(str, parameters.seeds)),
+        },
+        note=NOTES.get(parameters.profile, NOTES["embedded"]),
+        absent=absent(stage),
+    )
+    with stage.output_folder() as out:
+        (out / "index.html").write_text(render(material), encoding="utf-8", newline="\n")
+    stage.say(f"report: {stage.folder / 'index.html'}")
+
+
+def examples(captions: pd.DataFrame, stage: Stage) -> pd.DataFrame:
+    """Changed captions at even distances over the table: neither the best nor the worst are picked."""
+    changed = captions[captions["old"] != captions["new"]]
+    number = min(stage.config.report.captions, len(changed))
+    return changed.iloc[[place * len(changed) // number for place in range(number)]]
+
+
+def absent(stage: Stage) -> list[tuple[str, str]]:
+    """What of the paper this run leaves out by its parameters."""
+    rows = [("Tables 5 and 6 (ablations)", "only one variant of RS-SQA in params.yaml")]
+    rows.append(("Table 7 and Fig. 6 (other encoders)", "only CLIP-RS among the encoders in params.yaml"))
+    return rows if len(stage.parameters.variants) == 1 else []
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,45 @@
+"""Retrain one segmentation method on what RS-SQED leaves of one data set (section 4.1.2)."""
+
+from pipeline.commands.stage import Stage, run
+from pipeline.runtime.files import read_json, read_table, write_json, write_table
+from pipeline.segmenters.build import build, save
+from pipeline.segmenters.data import MEAN, STD
+from pipeline.segmenters.registry import METHODS
+from pipeline.segmenters.training import train
+
+
+def main(stage: Stage) -> None:
+    method, dataset = stage.item["method"], stage.item["dataset"]
+    recipe = stage.config.retrain_segmenter.recipe(method, dataset)
+    table = stage.input("build_sqed", dataset, "training.parquet")
+    folder = stage.input("build_sqed", dataset, "training")
+    classes = read_json(stage.input("build_sqed", dataset, "counts.json"))["classes"]
+    tiles = read_table(table, "tile_id", "unit", "part")
+    build(method, 2, width=0.1, depth=0.1)  # loads the method's own file, a part of the fingerprint
+    with stage.checkpoint(recipe, inputs=[table, folder]) as checkpoint:
+        state = train(
+            method, dataset, len(classes), folder, tiles, recipe, stage.device, checkpoint,
+            stage.config.runtime.workers,
+        )  # fmt: skip
+        curves = checkpoint.curves()
+    with stage.output_folder() as out:
+        config = {
+            "method": method,
+            "title": METHODS[method].title,
+            "dataset": dataset,
+            "classes": classes,
+            "architecture": {"width": recipe.width, "depth": recipe.depth},
+            "normalisation": {"mean": list(MEAN), "std": list(STD)},
+        }
+        save(out, state, config)
+        write_table(out / "curves.csv", curves)
+        units = {part: sorted(set(rows["unit"])) for part, rows in tiles.groupby("part")}
+        write_json(out / "units.json", units)
+    best = curves.sort_values("val_miou").iloc[-1]
+    stage.say(
+        f"{METHODS[method].title} on {dataset}: val OA {best['val_oa']:.3f}, mIoU {best['val_miou']:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    run(main, "dataset", "method")

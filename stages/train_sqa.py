@@ -1,0 +1,68 @@
+"""Train a quality model per segmentation method and seed on the mix of all data sets (section 3.2)."""
+
+import pandas as pd
+
+from pipeline.commands.stage import Stage, run
+from pipeline.runtime.files import read_table, write_json, write_table
+from pipeline.sqa.prediction import predict, save_head
+from pipeline.sqa.tables import head_table, read_features
+from pipeline.sqa.training import train
+
+
+def main(stage: Stage) -> None:
+    parameters, settings = stage.parameters, stage.config.train_sqa
+    encoder = parameters.variants[stage.item["variant"]].encoder
+    index_path = stage.input("assemble_sqed", "index.parquet")
+    semantic_path = stage.input("encode_semantics", encoder, "features.parquet")
+    index = read_table(index_path, "patch_id", "split")
+    train_ids, test_ids = (index.loc[index["split"] == split, "patch_id"] for split in ("train", "test"))
+    semantic = read_features(semantic_path)
+
+    predictions, curves, widths = [], [], {}
+    with stage.output_folder() as out:
+        (out / "heads").mkdir()
+        for method in parameters.methods:
+            method_path = stage.input("assemble_sqed", "methods", f"{method}.parquet")
+            train_table = head_table(method_path, semantic, train_ids)
+            test_table = head_table(method_path, semantic, test_ids)
+            widths[method] = train_table.segmentation.shape[1]
+            for seed in parameters.seeds:
+                with stage.checkpoint(
+                    {"model": parameters.model.model_dump(), "train": settings.model_dump()},
+                    [index_path, semantic_path, method_path],
+                    method=method,
+                    seed=seed,
+                ) as checkpoint:
+                    model = train(train_table, parameters.model, settings, seed, stage.device, checkpoint)
+                    curve = checkpoint.curves()
+                predicted = predict(model, test_table, stage.device)
+                save_head(out / "heads" / f"{method}_{seed}.safetensors", model)
+                curves.append(curve.assign(method=method, seed=seed))
+                predictions.append(
+                    pd.DataFrame(
+                        {
+                            "patch_id": test_table.patch_ids,
+                            "method": method,
+                            "seed": seed,
+                            "predicted": predicted,
+                        }
+                    )
+                )
+                stage.say(
+                    f"{method}, seed {seed}: loss {curve['loss'].iloc[-1]:.4f} after {len(curve)} epochs"
+                )
+        write_table(out / "predictions.parquet", pd.concat(predictions, ignore_index=True))
+        write_table(out / "curves.csv", pd.concat(curves)[["method", "seed", "epoch", "loss", "lr"]])
+        config = {
+            "encoder": encoder,
+            "model": parameters.model.model_dump(),
+            "tokens": train_table.semantic.shape[1],
+            "semantic_width": train_table.semantic.shape[2],
+            "segmentation_widths": widths,
+            "seeds": list(parameters.seeds),
+        }
+        write_json(out / "heads" / "config.json", config)
+
+
+if __name__ == "__main__":
+    run(main, "variant")

@@ -1,0 +1,71 @@
+"""A small RS-SQED and encoder features in the formats of the stages, made from known hidden causes."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.runtime.files import write_table
+
+SUBSETS = {
+    "potsdam": "ISPRS",
+    "vaihingen": "ISPRS",
+    "loveda": "LoveDA",
+    "uavid": "UAVid",
+    "floodnet": "FloodNet",
+}
+WIDTHS = {"abcnet": 24, "unetformer": 16, "banet": 8, "dcswin": 12}  # C1 of each method
+SEMANTIC_WIDTH = 64
+
+
+def write_sqed(
+    root: Path,
+    *,
+    methods: tuple[str, ...] = ("abcnet", "unetformer"),
+    datasets: tuple[str, ...] = tuple(SUBSETS),
+    units: int = 10,
+    patches: int = 8,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Write `assemble_sqed/` and `encode_semantics/clip_rs/` below `root`; return the index.
+
+    units: source units per data set, the last fifth of them the test split; patches: patches per unit.
+    Two hidden causes per patch: damage (seen by the segmentation feature) and scene (by the semantic one); a
+    method's accuracy depends on both and on the data set, most of it within the sets.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for dataset in datasets:
+        for unit in range(units):
+            split = "test" if unit >= units - max(1, units // 5) else "train"
+            for patch in range(patches):
+                patch_id = f"{dataset}_{unit}_{patch}"
+                rows.append(
+                    (patch_id, dataset, SUBSETS[dataset], str(unit), split, f"{patch_id}.png", 64, 64)
+                )
+    index = pd.DataFrame(
+        rows, columns=["patch_id", "dataset", "subset", "unit", "split", "path", "width", "height"]
+    )
+    number = len(index)
+    damage, scene = rng.normal(size=(2, number))
+    level = np.array([list(SUBSETS).index(name) * 0.3 for name in index["dataset"]])
+    semantic = rng.normal(size=(number, SEMANTIC_WIDTH))
+    semantic[:, 0] = scene + 0.2 * rng.normal(size=number)
+    _write_features(root / "encode_semantics/clip_rs/features.parquet", index["patch_id"], semantic)
+    for order, method in enumerate(methods):
+        logit = 0.5 + level - (0.6 + 0.2 * order) * damage + (-1.0) ** order * 0.7 * scene
+        accuracy = 1 / (1 + np.exp(-logit - 0.1 * rng.normal(size=number)))
+        confidence = 1 / (1 + np.exp(-0.5 * logit - 1 - 0.7 * rng.normal(size=number)))
+        mixing = rng.normal(size=(3, WIDTHS[method]))
+        causes = np.column_stack([damage, np.abs(damage), level + 0.3 * rng.normal(size=number)])
+        feature = np.maximum(causes @ mixing + 0.3 * rng.normal(size=(number, WIDTHS[method])), 0) * 5
+        index[f"oa_{method}"], index[f"confidence_{method}"] = accuracy, confidence
+        path = root / f"assemble_sqed/methods/{method}.parquet"
+        _write_features(path, index["patch_id"], feature, oa=accuracy, confidence=confidence)
+    write_table(root / "assemble_sqed/index.parquet", index)
+    return index
+
+
+def _write_features(path: Path, patch_ids: pd.Series, values: np.ndarray, **columns: np.ndarray) -> None:
+    vectors = list(values.astype(np.float32))
+    write_table(path, pd.DataFrame({"patch_id": patch_ids, "feature": vectors, **columns}))
