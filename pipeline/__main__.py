@@ -8,7 +8,9 @@ from pipeline.runtime.errors import InputError
 
 def main() -> int:
     """Run one command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description="RS-SQA: which segmentation can be trusted?")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description="RS-SQA: which segmentation can be trusted?"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     repro = commands.add_parser("repro", help="run every stage that is not up to date, in parallel")
     repro.add_argument("--jobs", type=int, help="stages at once (default: one per GPU, else by cores)")

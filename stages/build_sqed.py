@@ -1,9 +1,7 @@
 """Cut RS-SQED's patches and the segmenters' training side out of one data set (section 4.1.1)."""
 
-from pathlib import Path
-
 from pipeline.commands.stage import Stage, run
-from pipeline.runtime.files import read_json
+from pipeline.scenes.manifest import read_manifest
 from pipeline.scenes.registry import dataset
 from pipeline.sqed.build import build
 
@@ -11,9 +9,9 @@ from pipeline.sqed.build import build
 def main(stage: Stage) -> None:
     name = stage.item["dataset"]
     settings = stage.config.build_sqed
-    manifest = read_json(stage.input("prepare_scenes", name, "manifest.json"))
+    root = read_manifest(stage.input("prepare_scenes", name, "manifest.json")).root
     with stage.output_folder() as out:
-        counts = build(dataset(name), Path(manifest["root"]), settings.shared, settings.datasets[name], out)
+        counts = build(dataset(name), root, settings.shared, settings.datasets[name], out)
     stage.say(
         f"{counts['title']}: {counts['patches']['train']} + {counts['patches']['test']} patches from "
         f"{counts['units']['train']} + {counts['units']['test']} units; {counts['tiles']['train']} + "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pipeline.baselines.registry import baseline
 from pipeline.commands.stage import Stage, run
-from pipeline.evaluation import comparison, quality, tables
+from pipeline.evaluation import comparison, figures, quality, tables
 from pipeline.evaluation.heldout import align, read_held_out
 from pipeline.evaluation.terminal import summary_table
 from pipeline.runtime.files import read_table, write_json
@@ -13,6 +13,7 @@ from pipeline.segmenters.registry import METHODS
 from pipeline.sqa.settings import VARIANT_TITLES
 
 RESULTS = Path("results")
+COLUMNS = ("patch_id", "method", "seed", "predicted")
 
 
 def main(stage: Stage) -> None:
@@ -28,10 +29,10 @@ def main(stage: Stage) -> None:
     models = {}
     for name in parameters.variants:
         path = stage.input("train_sqa", name, "predictions.parquet")
-        models[VARIANT_TITLES.get(name, name)] = align(test, read_table(path), str(path))
+        models[VARIANT_TITLES.get(name, name)] = align(test, read_table(path, *COLUMNS), str(path))
     for name in parameters.baselines:
         path = stage.input("train_baseline", name, "predictions.parquet")
-        models[baseline(name).title] = align(test, read_table(path), str(path))
+        models[baseline(name).title] = align(test, read_table(path, *COLUMNS), str(path))
 
     table1 = tables.mean_accuracy(index, methods, {name: dataset(name).title for name in parameters.datasets})
     table2 = tables.patch_counts(index, columns)
@@ -45,7 +46,9 @@ def main(stage: Stage) -> None:
     tables.write(RESULTS, "table3", table3, tables.nested(table3, "method", "model", "column", "metric"))
     tables.write(RESULTS, "table4", table4, tables.nested(table4, "model", "column", "metric"))
     tables.write(RESULTS, "comparison", compared)
-    tables.write(RESULTS, "scatter", tables.scatter(test, models[comparison.OURS][0]))
+    points = tables.scatter(test, models[comparison.OURS][0])
+    tables.write(RESULTS, "scatter", points)
+    figures.scatter_grid(points).write(RESULTS / "figure5.png")
     write_json(RESULTS / "summary.json", tables.summary(compared))
     print(summary_table(compared, table3, len(methods), len(test.table)))
 

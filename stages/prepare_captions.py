@@ -1,4 +1,4 @@
-"""Caption sources as distributed: the embedded world's, or a manifest of the real archives (section 3.1.1)."""
+"""Caption sources as distributed: the embedded world's, or a manifest of real archives (section 3.1.1)."""
 
 from pathlib import Path
 

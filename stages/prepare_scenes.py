@@ -1,4 +1,4 @@
-"""A segmentation data set as distributed: the embedded world's, or a manifest of the real one (section 4.1.1)."""
+"""A data set as distributed: the embedded world's, or a manifest of the real one (section 4.1.1)."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,9 @@ def main(stage: Stage) -> None:
                 stage.say(f"{key}: {json.dumps(value)}")
             hashes = evaluation_hashes(out / "sources", images)
             files = list_files(out / "sources", THREADS)
-        sides = {side: sum(image.side == side for image in images) for side in ("training", "evaluation", "unused")}
+        sides = {
+            side: sum(image.side == side for image in images) for side in ("training", "evaluation", "unused")
+        }
         source = {"images": sides, "bytes": sum(file["size"] for file in files)}
         write_manifest(out / "manifest.json", root, files, {name: source}, evaluation_hashes=hashes)
 

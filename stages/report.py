@@ -33,7 +33,7 @@ def main(stage: Stage) -> None:
     material = Material(
         tables=read_results(RESULTS),
         curves=curves,
-        captions=examples(read_table(refined, "old", "new", "score_before", "score_after"), stage),
+        captions=examples(read_table(refined, "old", "new", "score_before", "score_after", "status"), stage),
         caption_metrics={
             name.replace("_", " "): (metrics["before"][name], metrics["after"].get(name))
             for name in metrics["before"]
@@ -52,10 +52,10 @@ def main(stage: Stage) -> None:
 
 
 def examples(captions: pd.DataFrame, stage: Stage) -> pd.DataFrame:
-    """Changed captions at even distances over the table: neither the best nor the worst are picked."""
-    changed = captions[captions["old"] != captions["new"]]
-    number = min(stage.config.report.captions, len(changed))
-    return changed.iloc[[place * len(changed) // number for place in range(number)]]
+    """Refined captions at even distances over the table: neither the best nor the worst are picked."""
+    refined = captions[captions["status"] == "refined"]
+    number = min(stage.config.report.captions, len(refined))
+    return refined.iloc[[place * len(refined) // number for place in range(number)]]
 
 
 def absent(stage: Stage) -> list[tuple[str, str]]:

@@ -8,7 +8,6 @@ key, shard (path relative to the index), offset and size (bytes: the sample's me
 """
 
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -39,6 +38,7 @@ SCHEMA = pa.schema(
 )
 IMAGE_ENDINGS = ("jpg", "png")
 OPEN_FILES = 64
+BLOCK = 512  # of a tar file, bytes
 
 
 class ShardWriter:
@@ -200,14 +200,15 @@ class Pairs:
         """The encoded image of one sample; InputError when the shard is missing or cut off."""
         shard = self.shards[self.shard_numbers[place]]
         data = self._read(shard, int(self._offsets[place]), int(self._sizes[place]))
+        start = 0
         try:
-            with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-                for member in tar:
-                    content = tar.extractfile(member)
-                    if content and member.name.rpartition(".")[2] in IMAGE_ENDINGS:
-                        image = content.read()
-                        if len(image) == member.size:
-                            return image
+            while start < len(data):
+                member = tarfile.TarInfo.frombuf(data[start : start + BLOCK], "utf-8", "strict")
+                start += BLOCK
+                image = data[start : start + member.size]
+                if member.name.rpartition(".")[2] in IMAGE_ENDINGS and len(image) == member.size:
+                    return image
+                start += -(-member.size // BLOCK) * BLOCK
         except tarfile.TarError:
             pass
         key = self._table["key"][place].as_py()

@@ -95,13 +95,13 @@ class _Once:
 
 def _seeded(transform: Transform, image: Image.Image, seed: int) -> torch.Tensor:
     """Call a transform that draws from the global states of torch, Python and (timm's) NumPy."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            return transform(image)
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would look up every accelerator
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        return transform(image)
+    finally:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])  # noqa: NPY002

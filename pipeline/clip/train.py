@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import open_clip
+import pandas as pd
 import torch
 
 from pipeline.captions.shards import Pairs
@@ -46,7 +47,9 @@ def train(
     steps = settings.steps or (settings.epochs or 0) * (len(data) // settings.batch)
     model = clip.model.to(device).train()
     model.set_grad_checkpointing(settings.gradient_checkpointing)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), betas=BETAS, eps=EPS)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, settings.weight_decay), betas=BETAS, eps=EPS, fused=True
+    )
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     loss_of = open_clip.ClipLoss()
 
@@ -106,3 +109,9 @@ def _evaluate(clip: Clip, held_out: Pairs, settings: ClipTraining, workers: int)
 
 def _line(values: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+
+def summary(curves: pd.DataFrame) -> dict[str, float]:
+    """The last row of a training's curve that has an evaluation, and its number of steps."""
+    row = curves.iloc[-1].drop("lr").dropna()
+    return {str(name): float(value) for name, value in row.items()}

@@ -59,7 +59,7 @@ class Parameters(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        known = {"methods": METHODS, "datasets": DATASETS, "baselines": BASELINES}
+        known = {"methods": list(METHODS), "datasets": list(DATASETS), "baselines": list(BASELINES)}
         for key, names in known.items():
             chosen = getattr(self, key)
             unknown = [name for name in chosen if name not in names]
@@ -104,7 +104,9 @@ def load(root: Path) -> tuple[Parameters, Config]:
     config = check(Config, read_yaml(root / file), file)
     for dataset in parameters.datasets:
         if dataset not in config.build_sqed.datasets:
-            raise InputError(f"{file}: build_sqed.datasets.{dataset}: this key is missing; params.yaml names {dataset}")
+            raise InputError(
+                f"{file}: build_sqed.datasets.{dataset}: this key is missing; params.yaml names {dataset}"
+            )
         for method in parameters.methods:
             config.retrain_segmenter.recipe(method, dataset)
     return parameters, config
@@ -115,7 +117,9 @@ def read_yaml(path: Path) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError:
-        raise InputError(f"{path}: expected this parameters file in {Path.cwd()}; run from the project's root") from None
+        raise InputError(
+            f"{path}: expected this parameters file in {Path.cwd()}; run from the project's root"
+        ) from None
     except YAMLError as error:
         raise InputError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from None
 
@@ -138,7 +142,11 @@ def _explain(problem: Any, kind: type[Settings], file: Path) -> str:
     if problem["type"] == "extra_forbidden":
         known = _fields(kind, location[:-1])
         close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known) or 'see the other profiles'}"
+        hint = (
+            f"did you mean {close[0]}?"
+            if close
+            else f"known here: {', '.join(known) or 'see the other profiles'}"
+        )
         return f"{key}: unknown key; {hint}"
     return f"{key}: {problem['msg']}; found {problem['input']!r}"
 

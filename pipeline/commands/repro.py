@@ -18,7 +18,7 @@ from types import FrameType
 
 from pipeline.commands import dvc_files
 from pipeline.commands.parameters import load
-from pipeline.runtime.errors import InputError
+from pipeline.evaluation.terminal import from_results
 
 LOGS = Path("logs")
 
@@ -38,7 +38,7 @@ def repro(jobs: int | None = None) -> int:
 
     jobs: stages at once; default one per GPU, else the number of cores divided by `threads`.
     """
-    _, config = load(Path())
+    parameters, config = load(Path())
     dvc_files.require_repository()
     gpus = _gpus()
     slots = jobs or gpus or max(1, _cores() // config.threads)
@@ -50,14 +50,20 @@ def repro(jobs: int | None = None) -> int:
         failed = _run_all(todo, graph, slots, gpus)
     if failed:
         waiting = sorted(dvc_files.with_dependants(set(failed), graph) - set(failed))
-        print(f"\nfailed: {', '.join(failed)}; not run because of that: {', '.join(waiting) or 'nothing'}", file=sys.stderr)
+        print(
+            f"\nfailed: {', '.join(failed)}; not run because of that: {', '.join(waiting) or 'nothing'}",
+            file=sys.stderr,
+        )
         for name in failed:
             print(f"\n{name} ({LOGS / name}.log ends with)\n{_tail(LOGS / f'{name}.log')}", file=sys.stderr)
         return 1
     check = subprocess.run(["dvc", "repro", "--quiet"], check=False)
-    if check.returncode == 0 and todo:
+    if check.returncode:
+        return check.returncode
+    if todo:
         dvc_files.sort_lock(list(graph))
-    return check.returncode
+    print(f"\n{from_results(Path('results'))}\n\nreport: data/{parameters.profile}/report/index.html")
+    return 0
 
 
 def _run_all(todo: set[str], graph: dvc_files.Graph, slots: int, gpus: int) -> list[str]:

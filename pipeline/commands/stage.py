@@ -7,7 +7,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +52,9 @@ class Stage:
         """A file or folder that an earlier stage of this profile wrote; InputError when it is missing."""
         path = Path(self.data, stage, *parts)
         if not path.exists():
-            raise InputError(f"{path}: expected the output of stage {stage}, found none; run `dvc repro {stage}`")
+            raise InputError(
+                f"{path}: expected the output of stage {stage}, found none; run `dvc repro {stage}`"
+            )
         return path
 
     @contextlib.contextmanager
@@ -63,15 +65,21 @@ class Stage:
 
     @contextlib.contextmanager
     def checkpoint(
-        self, settings: Settings | dict[str, Any], inputs: list[Path], **more: str | int | float
+        self,
+        settings: Settings | dict[str, Any],
+        inputs: list[Path],
+        code_files: Iterable[Path] = (),
+        **more: str | int | float,
     ) -> Iterator["Checkpoint"]:
         """The checkpoint of exactly these settings, inputs (files or folders), code and number of threads.
 
+        code_files: files that the script imports by a computed name; what it imports otherwise is known.
         more: what else tells this training from others of the same stage, such as a seed.
         """
         from pipeline.runtime.checkpoints import fingerprint, open_checkpoint
 
-        sources = {self.script, *code.imported_files(self.script), *code.loaded_files()}
+        scripts = [self.script, *code_files]
+        sources = {*scripts, *code.imported_files(*scripts)}
         facts = {
             "settings": settings.model_dump(mode="json") if isinstance(settings, Settings) else settings,
             "more": more,
@@ -81,7 +89,9 @@ class Stage:
         }
         root = Path(os.environ.get(CHECKPOINTS, ".checkpoints"))
         folder = Path(root, self.name, *self.item.values(), fingerprint(facts))
-        with open_checkpoint(folder, seconds=self.config.runtime.checkpoint_seconds, say=self.say) as checkpoint:
+        with open_checkpoint(
+            folder, seconds=self.config.runtime.checkpoint_seconds, say=self.say
+        ) as checkpoint:
             yield checkpoint
 
 
@@ -91,7 +101,9 @@ def run(main: Callable[[Stage], None], *options: str) -> None:
     Bad input and a full disk end with one line on stderr and exit code 1.
     """
     script = Path(sys.modules[main.__module__].__file__ or "")
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{script.stem}", description=main.__globals__["__doc__"])
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{script.stem}", description=main.__globals__["__doc__"]
+    )
     for option in options:
         parser.add_argument(f"--{option}", required=True, metavar=option.upper())
     item = vars(parser.parse_args())

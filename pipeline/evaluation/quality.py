@@ -19,6 +19,7 @@ PRECISION = ("P@1", "P@3", "regret")
 RANDOM = "Random"
 RECOMMENDING = {"Data set mean": "Best method of the data set"}  # what a model is called in Table 4
 FIT_FAILED = "logistic fit failed: raw values"
+NO_FIT = "all predictions are equal: raw values"
 
 Draws = dict[tuple[str, ...], np.ndarray]  # (model, metric[, method]) on the mix -> statistic [resamples]
 
@@ -35,7 +36,7 @@ def quality(test: HeldOut, models: Mapping[str, np.ndarray]) -> tuple[pd.DataFra
                 found, drawn = _quality_cell(test, there, number, values[:, there, number])
                 rows += [cell | row for row in found]
                 if column == MIX:
-                    draws |= {(model, metric, method): values for metric, values in drawn.items()}
+                    draws |= {(model, metric, method): draw for metric, draw in drawn.items()}
     return pd.DataFrame(rows), draws
 
 
@@ -126,7 +127,7 @@ def _measure(true: np.ndarray, predicted: np.ndarray, dataset: np.ndarray) -> _S
     fit = metrics.fit_logistic(true, predicted)
     mapped = predicted if fit is None else fit(predicted)
     if fit is None:
-        notes |= dict.fromkeys(("PLCC", "RMSE"), FIT_FAILED)
+        notes |= dict.fromkeys(("PLCC", "RMSE"), FIT_FAILED if np.ptp(predicted) else NO_FIT)
     for name, function, scores in (
         ("PLCC", metrics.pearson, mapped),
         ("SROCC", metrics.srocc, predicted),

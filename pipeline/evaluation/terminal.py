@@ -1,11 +1,24 @@
 """The comparison as plain text for the terminal."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from pipeline.evaluation.comparison import METRICS, OURS
 from pipeline.evaluation.quality import FIT_FAILED
+from pipeline.runtime.files import read_table
 
 HEADINGS = {"SROCC_within": "within sets", "regret": "regret"}
+
+
+def from_results(results: Path) -> str:
+    """The summary of the tables in a results folder; InputError when one is missing."""
+    compared = read_table(
+        results / "comparison.csv", "model", "metric", "value", "gain", "gain_low", "gain_high"
+    )
+    quality = read_table(results / "table3.csv", "metric", "value", "note").fillna({"note": ""})
+    points = read_table(results / "scatter.csv", "patch_id", "method")
+    return summary_table(compared, quality, points["method"].nunique(), points["patch_id"].nunique())
 
 
 def summary_table(comparison: pd.DataFrame, quality: pd.DataFrame, methods: int, patches: int) -> str:

@@ -4,7 +4,7 @@ It stands for GeoChat where that cannot be had: same class, same prompt, same wa
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,10 @@ SAMPLE = 1  # stream of random numbers; 0 is the order's
 LARGEST_GRADIENT = 1.0  # norm
 
 
-def build(settings: Miniature, captions: Iterator[str]) -> tuple[Any, LlavaProcessor]:
-    """A random model and its processor, with the most frequent words of `captions` as vocabulary."""
-    tokenizer = build_tokenizer(captions, settings.words)
+def build(settings: Miniature, pairs: Pairs) -> tuple[Any, LlavaProcessor]:
+    """A random model and its processor, with the most frequent words of the captions as vocabulary."""
+    texts = (caption for place in range(len(pairs)) for caption in pairs.captions(place))
+    tokenizer = build_tokenizer(texts, settings.words)
     scale = {"initializer_range": 0.08}  # 0.02 is too small for narrow and shallow towers: they do not start
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -83,7 +84,7 @@ def build(settings: Miniature, captions: Iterator[str]) -> tuple[Any, LlavaProce
     return model, processor
 
 
-def build_tokenizer(captions: Iterator[str], words: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(captions: Iterable[str], words: int) -> PreTrainedTokenizerFast:
     """Whole words in lower case; each fixed part of the prompt is one token."""
     normalizer, splitter = normalizers.Lowercase(), pre_tokenizers.Whitespace()
     counts = Counter[str]()
@@ -144,7 +145,9 @@ def train(
     if len(pairs) < settings.batch:
         raise InputError(f"miniature.batch: expected at most the {len(pairs)} pairs, found {settings.batch}")
     model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True
+    )
     step = checkpoint.resume(model=model, optimizer=optimizer)
     batches = DataLoader(
         CaptioningPairs(pairs, settings),
@@ -172,7 +175,7 @@ def train(
 def collate(
     processor: LlavaProcessor, samples: Sequence[tuple[Image.Image, str, str]]
 ) -> dict[str, torch.Tensor]:
-    """input_ids, attention_mask, labels (N, T) int64 padded on the right, pixel_values (N, 3, S, S) float32."""
+    """input_ids, attention_mask, labels (N, T) int64 padded right, pixel_values (N, 3, S, S) float32."""
     tokenizer: Any = processor.tokenizer
     images, prompts, captions = zip(*samples, strict=True)
     inputs = processor(images=list(images), text=list(prompts), return_tensors=None)

@@ -6,18 +6,26 @@ one. The conversation is GeoChat's (its template llava_v1).
 
 import re
 
-INSTRUCTION = (
-    "Generate a brief description of the remote sensing image, highlighting key features such as the terrain, "
-    "environment, layout, or other notable elements visible in the image."
+INSTRUCTION = " ".join(
+    (
+        "Generate a brief description of the remote sensing image,",
+        "highlighting key features such as the terrain, environment, layout,",
+        "or other notable elements visible in the image.",
+    )
 )
 METACAPTION = "Description data of the image (insert the following data based on the actual image):"
 TITLE = "[title]"  # what the paper writes in place of the old caption, after METACAPTION
-EXAMPLE = (
-    "A satellite image of a coastal city with a network of roads, high-rise buildings, and a large harbor area."
+EXAMPLE = " ".join(
+    (
+        "A satellite image of a coastal city with a network of roads,",
+        "high-rise buildings, and a large harbor area.",
+    )
 )
-SYSTEM = (
-    "A chat between a curious human and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+SYSTEM = " ".join(
+    (
+        "A chat between a curious human and an artificial intelligence assistant.",
+        "The assistant gives helpful, detailed, and polite answers to the human's questions.",
+    )
 )
 IMAGE = "<image>"
 TEMPLATE = f"{SYSTEM} USER: {IMAGE}\n{INSTRUCTION}\n{METACAPTION} {TITLE}\nExample: {EXAMPLE} ASSISTANT:"

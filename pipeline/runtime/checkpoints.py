@@ -52,7 +52,9 @@ def open_checkpoint(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{folder}: another process is training exactly this; wait for it or stop it") from None
+            raise InputError(
+                f"{folder}: another process is training exactly this; wait for it or stop it"
+            ) from None
         checkpoint = Checkpoint(folder, seconds=seconds, say=say)
         with checkpoint.catching_signals():
             yield checkpoint
@@ -116,11 +118,10 @@ class Checkpoint:
             "rows": self._rows,
             "best": self._best,
         }
-        with atomic_file(self.folder / STATE) as partial:
-            with partial.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+        with atomic_file(self.folder / STATE) as partial, partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         self._saved_at = time.monotonic()
 
     def log(self, **row: float | int | str | None) -> None:

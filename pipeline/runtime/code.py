@@ -1,7 +1,6 @@
 """Which of the project's own files a script runs: they decide whether an old checkpoint may be resumed."""
 
 import ast
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,25 +9,21 @@ PACKAGE = "pipeline"
 WITHOUT_EFFECT = (f"{PACKAGE}/runtime/", f"{PACKAGE}/commands/")  # cannot change a result
 
 
-def imported_files(script: Path) -> set[Path]:
-    """Files below pipeline/ that `script` imports, directly or not, at its top or inside functions.
+def imported_files(*scripts: Path) -> set[Path]:
+    """Files below pipeline/ that `scripts` import, directly or not, at their top or inside functions.
 
-    Read from the source, nothing is run. Modules imported by a computed name are not seen.
+    Read from the source, nothing is run; modules imported by a computed name are not seen. What only the
+    runtime and the commands import is not followed: it reaches a stage as parameters.
     """
     seen: set[Path] = set()
-    waiting = [script]
+    waiting = list(scripts)
     while waiting:
         for path in _imports(waiting.pop()):
             if path not in seen:
                 seen.add(path)
-                waiting.append(path)
+                if not path.relative_to(ROOT).as_posix().startswith(WITHOUT_EFFECT):
+                    waiting.append(path)
     return seen
-
-
-def loaded_files() -> set[Path]:
-    """Files below pipeline/ of the modules that this process has imported so far."""
-    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == PACKAGE]
-    return {Path(module.__file__) for module in modules if getattr(module, "__file__", None)}
 
 
 def result_changing(paths: Iterable[Path]) -> list[str]:

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     partial = path.with_name(path.name + PARTIAL)
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -41,7 +40,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         yield partial
         if path.is_dir():
             shutil.rmtree(path)
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -58,7 +57,9 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: expected this JSON file, found none; run the stage that writes it") from None
+        raise InputError(
+            f"{path}: expected this JSON file, found none; run the stage that writes it"
+        ) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: expected JSON, found {error}; write or download the file again") from None
 
@@ -97,7 +98,9 @@ def read_table(path: Path | str, *columns: str) -> pd.DataFrame:
         else:
             frame = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pyarrow's and pandas' parsing errors are ValueErrors
-        raise InputError(f"{path}: expected a {path.suffix[1:]} table, found {error}; make it again") from None
+        raise InputError(
+            f"{path}: expected a {path.suffix[1:]} table, found {error}; make it again"
+        ) from None
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise InputError(

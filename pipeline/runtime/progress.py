@@ -7,7 +7,11 @@ from tqdm import tqdm
 
 
 def progress(
-    iterable: Iterable[Any] | None = None, *, total: int | None = None, description: str = "", unit: str = "it"
+    iterable: Iterable[Any] | None = None,
+    *,
+    total: int | None = None,
+    description: str = "",
+    unit: str = "it",
 ) -> "tqdm[Any]":
     """A tqdm bar on stderr that prints nothing when stderr is no terminal."""
     return tqdm(iterable, total=total, desc=description, unit=unit, disable=None, dynamic_ncols=True)

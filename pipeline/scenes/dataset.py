@@ -4,6 +4,7 @@ One file per data set holds the facts as data at its top (in the manner of torch
 they share. Nothing here reads a pixel, see `pipeline.scenes.reading`.
 """
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -140,23 +141,22 @@ def natural(text: str) -> list[tuple[int, str]]:
 def find(root: Path, pattern: str, skip_folders: Iterable[str] = ()) -> dict[str, Path]:
     """Files below `root` whose path relative to it matches `pattern`, by the pattern's group `key`.
 
-    The search is recursive because archives unpack flat or nested. Raises InputError when two files claim
-    the same key.
+    The search is recursive, through links too, because archives unpack flat or nested. Raises InputError
+    when two files claim the same key.
     """
     expression = re.compile(pattern)
     skipped = set(skip_folders)
     found: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        if skipped.intersection(relative.parts[:-1]):
-            continue
-        match = expression.search("/" + relative.as_posix())
-        if match is None or not path.is_file():
-            continue
-        key = match["key"]
-        if key in found:
-            raise InputError(f"{path}: the same image as {found[key]}; keep one of the two")
-        found[key] = path
+    for name, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(set(folders) - skipped)
+        for path in (Path(name, file) for file in sorted(files)):
+            match = expression.search("/" + path.relative_to(root).as_posix())
+            if match is None:
+                continue
+            key = match["key"]
+            if key in found:
+                raise InputError(f"{path}: the same image as {found[key]}; keep one of the two")
+            found[key] = path
     return found
 
 

@@ -1,4 +1,4 @@
-"""The list of a source's files with sizes and checksums, on which later stages depend instead of the files."""
+"""The list of a source's files with sizes and checksums: later stages depend on it, not on the files."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from pipeline.runtime.progress import progress
 
 
 class Manifest(NamedTuple):
-    """A manifest as read: `root` relative to the repository, `sources` facts by name (for people), `files` rows
-    of path (relative to root), size (bytes) and sha256, `evaluation_hashes` 64-bit perceptual hash (16 hex
-    digits) by image path (empty where the source has no evaluation side)."""
+    """A manifest as read: `root` relative to the repository, `sources` facts by name (for people), `files`
+    rows of path (relative to root), size (bytes) and sha256, `evaluation_hashes` 64-bit perceptual hash (16
+    hex digits) by image path (empty where the source has no evaluation side)."""
 
     root: Path
     sources: dict[str, Any]
@@ -49,8 +49,13 @@ def list_files(root: Path, threads: int = 1, log: Path | None = None) -> list[di
         return {"path": name, "size": stat.st_size, "sha256": digest}, f"{state}\t{digest}\n"
 
     rows = []
-    with ThreadPoolExecutor(threads) as pool, Path(log or os.devnull).open("a", encoding="utf-8", buffering=1) as book:
-        for entry, line in progress(pool.map(row, paths), total=len(paths), description="checksums", unit="file"):
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        Path(log or os.devnull).open("a", encoding="utf-8", buffering=1) as book,
+    ):
+        for entry, line in progress(
+            pool.map(row, paths), total=len(paths), description="checksums", unit="file"
+        ):
             rows.append(entry)
             if line.rpartition("\t")[0] not in done:
                 book.write(line)
@@ -87,5 +92,5 @@ def read_manifest(path: Path) -> Manifest:
         )
     except (KeyError, TypeError, AttributeError):
         raise InputError(
-            f"{path}: expected a manifest with root, sources and files, found another JSON; run prepare_* again"
+            f"{path}: expected a manifest with root, sources and files, found other JSON; run its stage again"
         ) from None

@@ -1,4 +1,4 @@
-"""Writes the caption sources of the embedded world exactly as distributed: RSICD, DIOR, iSAID, RS5M, SkyScript.
+"""Writes the embedded world's caption sources as distributed: RSICD, DIOR, iSAID, RS5M, SkyScript.
 
 Each image depends on the seed, its source and its number alone. `truth.parquet` beside the sources says which
 objects each image really shows.
@@ -29,17 +29,30 @@ from pipeline.world.settings import MakeCaptions
 
 ORDER = ("rsicd", "dior", "isaid", "rs5m", "skyscript")
 GSD = (0.8, 1.15)  # metres per pixel
-SEVERITY = {"rsicd": 0.35, "dior": 0.35, "isaid": 0.35, "rs5m": 0.6, "skyscript": 0.5}  # clean sources are curated
+SEVERITY = {
+    "rsicd": 0.35,
+    "dior": 0.35,
+    "isaid": 0.35,
+    "rs5m": 0.6,
+    "skyscript": 0.5,
+}  # clean sources are curated
 STYLES = (Style(), Style(1.1, 0.9), Style(0.95, 1.2, 0.02))
 DIOR_NAMES = {
-    Ground.STATIC_CAR: "vehicle", Ground.MOVING_CAR: "vehicle", Ground.SHIP: "ship", Ground.TANK: "storagetank",
+    Ground.STATIC_CAR: "vehicle",
+    Ground.MOVING_CAR: "vehicle",
+    Ground.SHIP: "ship",
+    Ground.TANK: "storagetank",
     Ground.COURT: "tenniscourt",
-}  # fmt: skip
+}
 # iSAID's official RGB colours of the classes that the embedded world has.
 ISAID_COLOURS = {
-    Ground.SHIP: (0, 0, 63), Ground.TANK: (0, 63, 63), Ground.COURT: (0, 63, 127), Ground.STATIC_CAR: (0, 0, 127),
-    Ground.MOVING_CAR: (0, 0, 127), Ground.POOL: (0, 0, 255),
-}  # fmt: skip
+    Ground.SHIP: (0, 0, 63),
+    Ground.TANK: (0, 63, 63),
+    Ground.COURT: (0, 63, 127),
+    Ground.STATIC_CAR: (0, 0, 127),
+    Ground.MOVING_CAR: (0, 0, 127),
+    Ground.POOL: (0, 0, 255),
+}
 TAR_SAMPLES = 200
 
 
@@ -79,7 +92,13 @@ def make_captions(out: Path, settings: MakeCaptions) -> dict[str, int]:
     """
     root = out / "sources"
     truth: list[dict[str, object]] = []
-    for source, write in (("rsicd", _rsicd), ("dior", _dior), ("isaid", _isaid), ("rs5m", _rs5m), ("skyscript", _skyscript)):
+    for source, write in (
+        ("rsicd", _rsicd),
+        ("dior", _dior),
+        ("isaid", _isaid),
+        ("rs5m", _rs5m),
+        ("skyscript", _skyscript),
+    ):
         count = getattr(settings, source)
         boxed = source in ("dior", "isaid")
         side = settings.box_pixels if boxed else settings.pixels
@@ -127,13 +146,16 @@ def _rsicd(root: Path, shots: list[Shot], settings: MakeCaptions) -> list[str]:
         ids = [5 * index + k for k in range(len(texts))]
         images.append(
             {
-                "filename": name, "imgid": index, "split": _split(index), "sentids": ids,
+                "filename": name,
+                "imgid": index,
+                "split": _split(index),
+                "sentids": ids,
                 "sentences": [
                     {"raw": text, "tokens": text.removesuffix(" .").split(), "imgid": index, "sentid": sentid}
                     for text, sentid in zip(texts, ids, strict=True)
                 ],
             }
-        )  # fmt: skip
+        )
         names.append(name)
     content = json.dumps({"images": images, "dataset": "rsicd"}, sort_keys=True) + "\n"
     _write(root / "rsicd" / "dataset_rsicd.json", content.encode())
@@ -145,7 +167,9 @@ def _dior(root: Path, shots: list[Shot], settings: MakeCaptions) -> list[str]:
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for index, shot in enumerate(shots):
         split = ("train", "val", "test", "test")[index % 4]  # DIOR: a quarter, a quarter, a half
-        image_id = f"{index + 1 if split != 'test' else 11726 + index:05d}"  # test ids follow trainval's 11725
+        image_id = (
+            f"{index + 1 if split != 'test' else 11726 + index:05d}"  # test ids follow trainval's 11725
+        )
         splits[split].append(image_id)
         images = "JPEGImages-test" if split == "test" else "JPEGImages-trainval"
         _write(folder / images / f"{image_id}.jpg", _jpeg(shot.pixels))
@@ -188,7 +212,10 @@ def _isaid(root: Path, shots: list[Shot], settings: MakeCaptions) -> list[str]:
         for ground, colour in ISAID_COLOURS.items():
             mask[shot.labels == ground] = colour
         masks = root / "isaid" / split / "Semantic_masks" / "images"
-        for path, pixels in ((root / "isaid" / name, shot.pixels), (masks / f"P{index:04d}_instance_color_RGB.png", mask)):
+        for path, pixels in (
+            (root / "isaid" / name, shot.pixels),
+            (masks / f"P{index:04d}_instance_color_RGB.png", mask),
+        ):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path, compress_level=1)
         names.append(name)
@@ -217,16 +244,26 @@ def _rs5m(root: Path, shots: list[Shot], settings: MakeCaptions) -> list[str]:
     folder = root / "rs5m" / "train"
     folder.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(shots), TAR_SAMPLES):
-        with tarfile.open(folder / f"pub11-train-{first // TAR_SAMPLES:04d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(
+            folder / f"pub11-train-{first // TAR_SAMPLES:04d}.tar", "w", format=tarfile.USTAR_FORMAT
+        ) as tar:
             for index in range(first, min(first + TAR_SAMPLES, len(shots))):
                 rng = _rng(settings, "rs5m", index)
                 kind = _noise_kind(rng, settings)
                 text = sentences.unlinked(rng)
                 if kind != "unlinked":
                     content = shots[index].content if kind == "own" else _other(rng, shots, index)
-                    text = sentences.describe(rng, content, 3)[rng.integers(3)] if rng.random() < 0.5 else sentences.coarse(content)
+                    text = (
+                        sentences.describe(rng, content, 3)[rng.integers(3)]
+                        if rng.random() < 0.5
+                        else sentences.coarse(content)
+                    )
                 name = f"laion2b_{index:07d}.jpg"
-                members = {"img_name": name.encode(), "img_content": _jpeg(shots[index].pixels), "caption": text.encode()}
+                members = {
+                    "img_name": name.encode(),
+                    "img_content": _jpeg(shots[index].pixels),
+                    "caption": text.encode(),
+                }
                 for ending, content_bytes in members.items():
                     member = tarfile.TarInfo(f"pub11_{index:07d}.{ending}")
                     member.size = len(content_bytes)

@@ -14,8 +14,7 @@ from PIL import Image
 from pipeline.runtime.progress import progress
 from pipeline.scenes import floodnet, loveda, potsdam, uavid, vaihingen
 from pipeline.world import objects, oblique
-from pipeline.world.archetypes import ARCHETYPES
-from pipeline.world.fields import Field, cover, field
+from pipeline.world.fields import cover, field
 from pipeline.world.profiles import PROFILES, RURAL, URBAN, Profile, codes
 from pipeline.world.render import Picture, render
 from pipeline.world.scene import Scene, compose
@@ -49,7 +48,9 @@ def make(name: str, root: Path, settings: MakeScenes) -> Conditions:
     return _MAKERS[name](root, settings)
 
 
-def _ground(seeds: list[int], profile: Profile, shape: tuple[int, int], flood: float = 0.0) -> tuple[Scene, Picture]:
+def _ground(
+    seeds: list[int], profile: Profile, shape: tuple[int, int], flood: float = 0.0
+) -> tuple[Scene, Picture]:
     """A scene with everything that stands still."""
     rng = np.random.default_rng(seeds)
     scene = compose(rng, shape, profile.gsd, profile.place(rng), flood)
@@ -70,16 +71,18 @@ def _traffic(seeds: list[int], profile: Profile, scene: Scene, picture: Picture)
 
 def _save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {".png": {"compress_level": 1}, ".jpg": {"quality": 93, "subsampling": 0}}.get(path.suffix, {})
+    options: dict[str, Any] = {".png": {"compress_level": 1}, ".jpg": {"quality": 93, "subsampling": 0}}.get(
+        path.suffix, {}
+    )
     Image.fromarray(pixels).save(path, **options)
 
 
-def eroded(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def eroded(colours: np.ndarray) -> np.ndarray:
     """Colours with the first pixel of every change of class, to the right or downwards, black.
 
     The benchmark takes 3 of 6000 pixels; at a twentieth of the size one pixel is the least.
     """
-    edge = np.zeros(labels.shape, np.bool_)
+    edge = np.zeros(colours.shape[:2], np.bool_)
     edge[:, 1:] |= (colours[:, 1:] != colours[:, :-1]).any(-1)
     edge[1:] |= (colours[1:] != colours[:-1]).any(-1)
     return np.where(edge[..., None], np.uint8(0), colours)
@@ -88,7 +91,8 @@ def eroded(labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
 def _mosaic_tile(
     name: str, number: int, shape: tuple[int, int], settings: MakeScenes, clear: bool
 ) -> tuple[np.ndarray, np.ndarray, list[Condition]]:
-    """One ISPRS tile: pixels, label colours with and without boundaries stacked, conditions of its exposures."""
+    """One ISPRS tile: pixels, label colours with and without boundaries stacked, conditions of its
+    exposures."""
     profile, dataset = PROFILES[name], ORDER.index(name)
     seeds = [settings.seed, dataset, number]
     scene, picture = _ground(seeds, profile, shape)
@@ -101,11 +105,12 @@ def _mosaic_tile(
         weights = footprints(rng, shape, profile.footprint)
         first = 100 * number  # exposures are numbered through the whole mosaic
         conditions = [
-            draw_condition([settings.seed, dataset], first + i, profile.sensor.severity) for i in range(len(weights))
+            draw_condition([settings.seed, dataset], first + i, profile.sensor.severity)
+            for i in range(len(weights))
         ]
         image = degrade_mosaic(rng, picture.image, weights, conditions, profile.sensor)
     colours = codes(name)[picture.labels]
-    return quantise(image), np.stack([colours, eroded(picture.labels, colours)]), conditions
+    return quantise(image), np.stack([colours, eroded(colours)]), conditions
 
 
 def make_potsdam(root: Path, settings: MakeScenes) -> Conditions:
@@ -115,15 +120,22 @@ def make_potsdam(root: Path, settings: MakeScenes) -> Conditions:
 
 def make_vaihingen(root: Path, settings: MakeScenes) -> Conditions:
     scale = settings.vaihingen.scale
-    shapes = {unit: (round(height * scale), round(width * scale)) for unit, (width, height) in vaihingen.SIZES.items()}
+    shapes = {
+        unit: (round(height * scale), round(width * scale))
+        for unit, (width, height) in vaihingen.SIZES.items()
+    }
     return _make_isprs("vaihingen", root, settings, shapes, vaihingen.SIDES)
 
 
-def _make_isprs(name: str, root: Path, settings: MakeScenes, shapes: dict[str, tuple[int, int]], sides: Any) -> Conditions:
+def _make_isprs(
+    name: str, root: Path, settings: MakeScenes, shapes: dict[str, tuple[int, int]], sides: Any
+) -> Conditions:
     facts = {"potsdam": potsdam, "vaihingen": vaihingen}[name]
     rows: Conditions = []
     for number, unit in enumerate(progress(list(sides), description=name, unit="tile")):
-        pixels, labels, conditions = _mosaic_tile(name, number, shapes[unit], settings, sides[unit] == "training")
+        pixels, labels, conditions = _mosaic_tile(
+            name, number, shapes[unit], settings, sides[unit] == "training"
+        )
         path = facts.IMAGE.format(unit=unit)
         _save(root / path, pixels)
         _save(root / facts.LABEL.format(unit=unit), labels[0])
@@ -134,7 +146,9 @@ def _make_isprs(name: str, root: Path, settings: MakeScenes, shapes: dict[str, t
 
 def spread_numbers(numbers: range, count: int) -> list[int]:
     """`count` of the official numbers, evenly spread, first and last included."""
-    return [numbers[round(i * (len(numbers) - 1) / max(count - 1, 1))] for i in range(min(count, len(numbers)))]
+    return [
+        numbers[round(i * (len(numbers) - 1) / max(count - 1, 1))] for i in range(min(count, len(numbers)))
+    ]
 
 
 def _loveda_numbers(settings: MakeScenes) -> list[tuple[str, str, int]]:
@@ -200,7 +214,9 @@ def make_uavid(root: Path, settings: MakeScenes) -> Conditions:
         seeds = [settings.seed, dataset, number]
         scene, still = _ground(seeds, profile, (deep + step * (frames - 1), wide))
         for k in range(frames):
-            picture = Picture(still.image.copy(), still.labels.copy(), still.height.copy(), still.gsd, still.sun)
+            picture = Picture(
+                still.image.copy(), still.labels.copy(), still.height.copy(), still.gsd, still.sun
+            )
             _traffic([*seeds, k], profile, scene, picture)
             image, labels = oblique.view(picture, step * (frames - 1 - k), 0, shape, NEAR, FAR)
             condition = CLEAR
@@ -239,7 +255,11 @@ def make_floodnet(root: Path, settings: MakeScenes) -> Conditions:
         unit = 6000 + 2000 * list(floodnet.SIDES).index(split) + index
         seeds = [settings.seed, dataset, unit]
         flood = float(np.random.default_rng([*seeds, 7]).uniform(0.35, 0.7)) if flooded else 0.0
-        here = Profile(FLOODED, profile.gsd, profile.style, profile.sensor, profile.classes) if flooded else profile
+        here = (
+            Profile(FLOODED, profile.gsd, profile.style, profile.sensor, profile.classes)
+            if flooded
+            else profile
+        )
         scene, picture = _ground(seeds, here, shape, flood)
         _traffic(seeds, profile, scene, picture)
         condition = CLEAR

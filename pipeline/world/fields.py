@@ -13,7 +13,9 @@ TEXTURE_SIZE = 384
 
 
 @lru_cache(maxsize=64)
-def _amplitude(height: int, width: int, beta: float, outer: float, cutoff: float) -> tuple[NDArray[np.intp], Field]:
+def _amplitude(
+    height: int, width: int, beta: float, outer: float, cutoff: float
+) -> tuple[NDArray[np.intp], Field]:
     """Rows kept and amplitudes (rows, columns) of the frequencies up to `cutoff` cycles per pixel."""
     rows = np.flatnonzero(np.abs(fft.fftfreq(height)) <= cutoff)
     columns = max(2, int(cutoff * width) + 1)
@@ -24,7 +26,9 @@ def _amplitude(height: int, width: int, beta: float, outer: float, cutoff: float
     return rows, amplitude.astype(np.float32)
 
 
-def field(rng: np.random.Generator, shape: tuple[int, int], beta: float, outer: float, cutoff: float = 0.5) -> Field:
+def field(
+    rng: np.random.Generator, shape: tuple[int, int], beta: float, outer: float, cutoff: float = 0.5
+) -> Field:
     """Draw a Gaussian field of zero mean and unit variance with power spectrum ~ (k^2 + 1/outer^2)^(-beta/2).
 
     Args:

@@ -68,7 +68,7 @@ def turned(shape: tuple[int, int], gsd: float, angle: float) -> tuple[Field, Fie
 
 def lines(rng: np.random.Generator, low: float, high: float, spacing: Range) -> Field:
     """Positions of irregular parallel lines that cover [low, high] with one more at either end."""
-    count = int((high - low) / spacing[0]) + 4
+    count = int((high - low) / spacing[0]) + 6
     steps = rng.uniform(*spacing, count)
     return np.asarray(low - spacing[1] * (1 + rng.random()) + np.cumsum(steps), np.float32)
 
@@ -80,7 +80,9 @@ def axis(rng: np.random.Generator, coordinate: Field, place: Archetype, deep: bo
         deep: exactly two lots between neighbouring lines, back to back.
     """
     at = lines(rng, float(coordinate.min()), float(coordinate.max()), place.street)
-    half = np.where(rng.random(at.size) < place.street_kept, rng.uniform(*place.street_width, at.size) / 2, 0.0)
+    half = np.where(
+        rng.random(at.size) < place.street_kept, rng.uniform(*place.street_width, at.size) / 2, 0.0
+    )
     half = half.astype(np.float32)
     kerb = np.where(half > 0, KERB, 0.0).astype(np.float32)
     span = np.diff(at)
@@ -115,7 +117,8 @@ def layout(rng: np.random.Generator, shape: tuple[int, int], gsd: float, place: 
     """Draw the street grid of a scene; `gsd` is in metres per pixel."""
     angle = float(rng.uniform(0, np.pi))
     u, v = turned(shape, gsd, angle)
-    bend = rng.uniform(1.0, 5.0)
+    # The field's longest wave is the scene itself: a small scene must bend less to be a piece of a large one.
+    bend = rng.uniform(1.0, 5.0) * min(1.0, max(shape) * gsd / 220.0) ** 1.5
     u = u + np.float32(bend) * field(rng, shape, 5.0, 260.0 / gsd, 0.06)
     v = v + np.float32(bend) * field(rng, shape, 5.0, 260.0 / gsd, 0.06)
     first = axis(rng, u, place, deep=False)
@@ -123,5 +126,7 @@ def layout(rng: np.random.Generator, shape: tuple[int, int], gsd: float, place: 
     near_u, near_v = np.abs(first.centre), np.abs(second.centre)
     street_u, street_v = near_u < first.half, near_v < second.half
     street = street_u | street_v
-    pavement = ((near_u < first.half + KERB) & (first.half > 0)) | ((near_v < second.half + KERB) & (second.half > 0))
+    pavement = ((near_u < first.half + KERB) & (first.half > 0)) | (
+        (near_v < second.half + KERB) & (second.half > 0)
+    )
     return Layout(first, second, angle, street, pavement & ~street, street_v & ~street_u)

@@ -80,7 +80,9 @@ def build_lots(rng: np.random.Generator, layout: Layout, place: Archetype, block
         has = rng.random(count) < place.pool
         behind = np.where(v.first, 0.34, -0.34).astype(np.float32) * v.size
         radius = rng.uniform(1.8, 3.2, (2, count)).astype(np.float32)
-        pool = ((u.local - shift[1][lot] * u.size) / radius[0][lot]) ** 2 + ((v.local - behind) / radius[1][lot]) ** 2 < 1
+        pool = ((u.local - shift[1][lot] * u.size) / radius[0][lot]) ** 2 + (
+            (v.local - behind) / radius[1][lot]
+        ) ** 2 < 1
         pool &= occupied & has[lot] & ~building
     car_park, site = inside & (kind == 2), inside & (kind == 3)
     height = rng.uniform(*place.height, count).astype(np.float32)[lot]

@@ -10,12 +10,24 @@ from pipeline.world.render import SHADOW, Picture
 from pipeline.world.scene import Scene
 
 PAINTS = np.array(
-    [(0.86, 0.86, 0.86), (0.66, 0.67, 0.69), (0.20, 0.20, 0.22), (0.62, 0.16, 0.15), (0.20, 0.28, 0.50),
-     (0.42, 0.43, 0.45), (0.70, 0.62, 0.44)], np.float32,
-)  # fmt: skip
+    [
+        (0.86, 0.86, 0.86),
+        (0.66, 0.67, 0.69),
+        (0.20, 0.20, 0.22),
+        (0.62, 0.16, 0.15),
+        (0.20, 0.28, 0.50),
+        (0.42, 0.43, 0.45),
+        (0.70, 0.62, 0.44),
+    ],
+    np.float32,
+)
 COURTS = np.array([(0.25, 0.48, 0.38), (0.60, 0.35, 0.28), (0.26, 0.42, 0.58)], np.float32)
-CONTAINERS = np.array([(0.55, 0.30, 0.24), (0.30, 0.42, 0.54), (0.66, 0.60, 0.46), (0.42, 0.42, 0.42)], np.float32)
-CLOTHES = np.array([(0.75, 0.72, 0.70), (0.16, 0.16, 0.20), (0.58, 0.18, 0.18), (0.20, 0.26, 0.46)], np.float32)
+CONTAINERS = np.array(
+    [(0.55, 0.30, 0.24), (0.30, 0.42, 0.54), (0.66, 0.60, 0.46), (0.42, 0.42, 0.42)], np.float32
+)
+CLOTHES = np.array(
+    [(0.75, 0.72, 0.70), (0.16, 0.16, 0.20), (0.58, 0.18, 0.18), (0.20, 0.26, 0.46)], np.float32
+)
 BRIGHT = np.array([(0.80, 0.80, 0.78), (0.72, 0.72, 0.74)], np.float32)
 
 CAR = (4.4, 2.0)  # length and width in metres
@@ -24,7 +36,8 @@ PERSON = (0.9, 0.7)  # with the limbs
 
 @dataclass(frozen=True)
 class Box:
-    """An object's label and its bounding box in pixels: left, top, right, bottom, right and bottom exclusive."""
+    """An object's label and its bounding box in pixels: left, top, right, bottom, right and bottom
+    exclusive."""
 
     ground: Ground
     left: int
@@ -34,9 +47,16 @@ class Box:
 
 
 def _form(
-    shape: tuple[int, int], y: float, x: float, angle: float, length: float, width: float, ellipse: bool = False
+    shape: tuple[int, int],
+    y: float,
+    x: float,
+    angle: float,
+    length: float,
+    width: float,
+    ellipse: bool = False,
 ) -> tuple[tuple[slice, slice], Mask, np.ndarray] | None:
-    """Window, mask and position along the length (-1..1) of a turned rectangle or ellipse, None when outside."""
+    """Window, mask and position along the length (-1..1) of a turned rectangle or ellipse, None when
+    outside."""
     reach = int(0.5 * np.hypot(length, width)) + 2
     top, left = max(int(y) - reach, 0), max(int(x) - reach, 0)
     bottom, right = min(int(y) + reach + 1, shape[0]), min(int(x) + reach + 1, shape[1])
@@ -51,8 +71,15 @@ def _form(
 
 
 def stamp(
-    picture: Picture, place: tuple[float, float, float], size: tuple[float, float], colour: np.ndarray,
-    ground: Ground, height: float, on: tuple[Ground, ...], trim: float = 0.0, ellipse: bool = False,
+    picture: Picture,
+    place: tuple[float, float, float],
+    size: tuple[float, float],
+    colour: np.ndarray,
+    ground: Ground,
+    height: float,
+    on: tuple[Ground, ...],
+    trim: float = 0.0,
+    ellipse: bool = False,
 ) -> Box | None:
     """Put one object on a picture; None (and no change) where it would not stand wholly on `on`.
 
@@ -61,7 +88,7 @@ def stamp(
         size: length and width in metres; never less than 1.4 px.
         height: metres, for its cast shadow and for oblique views.
         trim: share by which the middle of its length is darker (windscreens), or brighter if negative.
-    """  # fmt: skip
+    """
     y, x, angle = place
     length, width = (max(metres / picture.gsd, 1.4) for metres in size)
     found = _form((picture.labels.shape[0], picture.labels.shape[1]), y, x, angle, length, width, ellipse)
@@ -80,7 +107,13 @@ def stamp(
     picture.height[window][mask] = height
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = window[0].start, window[1].start
-    return Box(ground, left + int(columns[0]), top + int(rows[0]), left + int(columns[-1]) + 1, top + int(rows[-1]) + 1)
+    return Box(
+        ground,
+        left + int(columns[0]),
+        top + int(rows[0]),
+        left + int(columns[-1]) + 1,
+        top + int(rows[-1]) + 1,
+    )
 
 
 def _cast(picture: Picture, window: tuple[slice, slice], mask: Mask, height: float) -> None:
@@ -105,7 +138,9 @@ def _spots(rng: np.random.Generator, where: Mask, density: float) -> list[tuple[
     """Poisson-many random pixels of `where`; `density` per pixel."""
     flat = np.flatnonzero(where)
     count = rng.poisson(density * flat.size) if flat.size else 0
-    ys, xs = np.divmod(rng.choice(flat, count), where.shape[1]) if count else (np.zeros(0, int), np.zeros(0, int))
+    ys, xs = (
+        np.divmod(rng.choice(flat, count), where.shape[1]) if count else (np.zeros(0, int), np.zeros(0, int))
+    )
     return list(zip(ys.tolist(), xs.tolist(), strict=True))
 
 
@@ -117,11 +152,14 @@ def park(rng: np.random.Generator, picture: Picture, scene: Scene, infrared: boo
     kerb = (labels == Ground.ROAD) & (np.abs(distance - (half - 1.2)) < 0.5) & (half > 2.4)
     boxes = []
     for where, factor, turned in (
-        (kerb, 5.0, False), (scene.lots.car_park & (labels == Ground.PAVED), 3.0, True),
+        (kerb, 5.0, False),
+        (scene.lots.car_park & (labels == Ground.PAVED), 3.0, True),
         (scene.lots.paved & ~scene.lots.car_park & (labels == Ground.PAVED), 1.2, True),
-    ):  # fmt: skip
+    ):
         for y, x in _spots(rng, where, factor * density):
-            angle = layout.angle + (0.0 if layout.along_u[y, x] else np.pi / 2) if not turned else layout.angle
+            angle = (
+                layout.angle + (0.0 if layout.along_u[y, x] else np.pi / 2) if not turned else layout.angle
+            )
             boxes += _car(rng, picture, y, x, angle + rng.normal(0, 0.04), Ground.STATIC_CAR, infrared)
     return boxes
 
@@ -158,16 +196,29 @@ def walk(rng: np.random.Generator, picture: Picture, scene: Scene, infrared: boo
     density = rng.uniform(*scene.place.people) / 1000 * scene.gsd**2
     labels = picture.labels
     boxes = []
-    for where, factor in (((labels == Ground.PAVED) | (labels == Ground.ROAD), 1.0), (labels == Ground.GRASS, 0.25)):
+    for where, factor in (
+        ((labels == Ground.PAVED) | (labels == Ground.ROAD), 1.0),
+        (labels == Ground.GRASS, 0.25),
+    ):
         for y, x in _spots(rng, where, factor * density):
             colour = paint(rng, CLOTHES, infrared)
             on = (Ground.ROAD, Ground.PAVED, Ground.GRASS)
-            box = stamp(picture, (y, x, rng.uniform(0, np.pi)), PERSON, colour, Ground.PERSON, 1.7, on)
+            box = stamp(
+                picture,
+                (y + 0.5, x + 0.5, rng.choice([0.0, np.pi / 2])),
+                PERSON,
+                colour,
+                Ground.PERSON,
+                1.7,
+                on,
+            )
             boxes += [box] if box else []
     return boxes
 
 
-def furnish(rng: np.random.Generator, picture: Picture, scene: Scene, infrared: bool, rare: bool) -> list[Box]:
+def furnish(
+    rng: np.random.Generator, picture: Picture, scene: Scene, infrared: bool, rare: bool
+) -> list[Box]:
     """Containers on building sites, sports courts on green; if `rare`, storage tanks and ships as well."""
     labels, place, gsd = picture.labels, scene.place, scene.gsd
     boxes: list[Box | None] = []
@@ -175,21 +226,36 @@ def furnish(rng: np.random.Generator, picture: Picture, scene: Scene, infrared: 
     for y, x in _spots(rng, scene.lots.site & (labels == Ground.BARE), 2.5 / 1000 * gsd**2):
         size, turn = rng.choice([(6.0, 2.5), (12.0, 2.6), (5.0, 5.0)]), angle + rng.choice([0, np.pi / 2])
         colour = paint(rng, CONTAINERS, infrared)
-        boxes.append(stamp(picture, (y, x, turn), (size[0], size[1]), colour, Ground.CLUTTER, 2.5, (Ground.BARE,)))
+        boxes.append(
+            stamp(picture, (y, x, turn), (size[0], size[1]), colour, Ground.CLUTTER, 2.5, (Ground.BARE,))
+        )
     if rng.random() < place.courts:
-        for y, x in _spots(rng, labels == Ground.GRASS, 0.35 / 1000 * gsd**2)[:3]:
+        for y, x in _spots(rng, labels == Ground.GRASS, 4.0 / 1000 * gsd**2)[:12]:  # few of them fit
             colour, on = paint(rng, COURTS, infrared), (Ground.GRASS, Ground.BARE)
             court = stamp(picture, (y, x, angle), (23.8, 11.0), colour, Ground.COURT, 0.0, on, trim=-0.18)
             boxes.append(court)
     if rare and rng.random() < place.tanks:
-        for y, x in _spots(rng, np.isin(labels, (Ground.PAVED, Ground.BARE, Ground.GRASS)), 1.2 / 1000 * gsd**2)[:8]:
-            size, on = rng.uniform(9, 16), (Ground.PAVED, Ground.BARE, Ground.GRASS)
+        for y, x in _spots(
+            rng, np.isin(labels, (Ground.PAVED, Ground.BARE, Ground.GRASS)), 1.2 / 1000 * gsd**2
+        )[:8]:
+            size, ground = rng.uniform(9, 16), (Ground.PAVED, Ground.BARE, Ground.GRASS)
             colour = paint(rng, BRIGHT, infrared)
-            boxes.append(stamp(picture, (y, x, 0.0), (size, size), colour, Ground.TANK, 7.0, on, ellipse=True))
+            boxes.append(
+                stamp(picture, (y, x, 0.0), (size, size), colour, Ground.TANK, 7.0, ground, ellipse=True)
+            )
     if rare:
         for y, x in _spots(rng, labels == Ground.WATER, rng.uniform(*place.ships) / 1000 * gsd**2):
             size, turn = rng.uniform(9, 18), rng.uniform(0, np.pi)
             colour = paint(rng, BRIGHT, infrared)
-            ship = stamp(picture, (y, x, turn), (size, 0.3 * size), colour, Ground.SHIP, 1.0, (Ground.WATER,), ellipse=True)
+            ship = stamp(
+                picture,
+                (y, x, turn),
+                (size, 0.3 * size),
+                colour,
+                Ground.SHIP,
+                1.0,
+                (Ground.WATER,),
+                ellipse=True,
+            )
             boxes.append(ship)
     return [box for box in boxes if box is not None]

@@ -17,9 +17,10 @@ def extrude(image: Field, labels: np.ndarray, height: Field) -> tuple[Field, np.
     Painted level by level from the ground up: where two points fall on one pixel the higher level belongs to
     the one nearer to the camera, which hides the other.
     """
-    result, classes = image.copy(), labels.copy()
     level = np.minimum(np.round(height), TALLEST).astype(np.int32)
     rows = labels.shape[0]
+    foot = (level > 0) & (labels != Ground.TREE)
+    result, classes = image * np.where(foot, np.float32(0.72), np.float32(1)), labels.copy()
     for t in range(1, int(level.max(initial=0)) + 1):
         standing = level[t:] >= t
         roof = level[t:] == t
@@ -33,7 +34,9 @@ def extrude(image: Field, labels: np.ndarray, height: Field) -> tuple[Field, np.
     return result, classes
 
 
-def view(picture: Picture, top: int, left: int, shape: tuple[int, int], near: float, far: float) -> tuple[Field, np.ndarray]:
+def view(
+    picture: Picture, top: int, left: int, shape: tuple[int, int], near: float, far: float
+) -> tuple[Field, np.ndarray]:
     """See a picture from a drone: the frame's last row shows the ground at scale `near`, its first at `far`.
 
     Args:
@@ -46,15 +49,22 @@ def view(picture: Picture, top: int, left: int, shape: tuple[int, int], near: fl
     deep, wide = ground_extent(shape, near, far)
     window = np.s_[top : top + deep, left : left + wide]
     image, labels = extrude(
-        picture.image[(slice(None), *window)], picture.labels[window], picture.height[window] * (LEAN / picture.gsd)
+        picture.image[(slice(None), *window)],
+        picture.labels[window],
+        picture.height[window] * (LEAN / picture.gsd),
     )
     scale = np.linspace(far, near, shape[0], dtype=np.float32)
     rows = np.cumsum(scale) - scale[0]
     rows *= (deep - 1) / rows[-1]
-    columns = 0.5 * (wide - 1) + scale[:, None] * (np.arange(shape[1], dtype=np.float32) - 0.5 * (shape[1] - 1))
+    columns = 0.5 * (wide - 1) + scale[:, None] * (
+        np.arange(shape[1], dtype=np.float32) - 0.5 * (shape[1] - 1)
+    )
     at = np.broadcast_to(rows[:, None], columns.shape)
     frame = np.stack([map_coordinates(channel, [at, columns], order=1, mode="nearest") for channel in image])
-    nearest = np.clip(np.rint(at), 0, deep - 1).astype(int), np.clip(np.rint(columns), 0, wide - 1).astype(int)
+    nearest = (
+        np.clip(np.rint(at), 0, deep - 1).astype(int),
+        np.clip(np.rint(columns), 0, wide - 1).astype(int),
+    )
     return frame, labels[nearest]
 
 

@@ -41,7 +41,9 @@ class Scene:
         return self.labels.shape[0], self.labels.shape[1]
 
 
-def compose(rng: np.random.Generator, shape: tuple[int, int], gsd: float, place: Archetype, flood: float = 0.0) -> Scene:
+def compose(
+    rng: np.random.Generator, shape: tuple[int, int], gsd: float, place: Archetype, flood: float = 0.0
+) -> Scene:
     """Lay the scene out layer by layer: ground, parcels, forest, water, streets, lots, trees.
 
     Args:
@@ -77,7 +79,9 @@ def compose(rng: np.random.Generator, shape: tuple[int, int], gsd: float, place:
     return scene
 
 
-def _patches(rng: np.random.Generator, shape: tuple[int, int], gsd: float, share: tuple[float, float], size: float) -> Mask:
+def _patches(
+    rng: np.random.Generator, shape: tuple[int, int], gsd: float, share: tuple[float, float], size: float
+) -> Mask:
     fraction = rng.uniform(*share)
     if fraction <= 0:
         return np.zeros(shape, np.bool_)
@@ -87,7 +91,7 @@ def _patches(rng: np.random.Generator, shape: tuple[int, int], gsd: float, share
 def _plough(
     rng: np.random.Generator, labels: np.ndarray, gsd: float, place: Archetype, angle: float
 ) -> tuple[Index, int, Field]:
-    """Put a share of the parcels of a rotated grid under crop; parcel ids and the coordinate across the rows."""
+    """Put a share of a rotated grid's parcels under crop; parcel ids and the coordinate across the rows."""
     shape = labels.shape[0], labels.shape[1]
     share = rng.uniform(*place.crop)
     if share <= 0:
@@ -95,7 +99,10 @@ def _plough(
     u, v = turned(shape, gsd, angle + rng.normal(0, 0.08))
     sway = np.float32(3.0) * field(rng, shape, 5.0, 200.0 / gsd, 0.06)
     u, v = u + sway, v - sway
-    across, along = lines(rng, float(u.min()), float(u.max()), (18, 42)), lines(rng, float(v.min()), float(v.max()), (30, 75))
+    across, along = (
+        lines(rng, float(u.min()), float(u.max()), (18, 42)),
+        lines(rng, float(v.min()), float(v.max()), (30, 75)),
+    )
     i = np.searchsorted(across, u).astype(np.int32)
     # Each strip has its own cross lines: fields are no chessboard.
     shift = rng.uniform(0, 60, across.size + 1).astype(np.float32)
@@ -125,7 +132,9 @@ def _water(rng: np.random.Generator, labels: np.ndarray, gsd: float, place: Arch
         return np.zeros(shape, np.bool_)
     if rng.random() < place.river:
         u, _ = turned(shape, gsd, rng.uniform(0, np.pi))
-        depth = -np.abs(u - rng.uniform(0.3, 0.7) * (u.max() + u.min()) + 14.0 * field(rng, shape, 4.5, 200.0 / gsd, 0.08))
+        depth = -np.abs(
+            u - rng.uniform(0.3, 0.7) * (u.max() + u.min()) + 14.0 * field(rng, shape, 4.5, 200.0 / gsd, 0.08)
+        )
         depth = np.asarray(depth, np.float32)
     else:
         depth = field(rng, shape, 4.0, 130.0 / gsd, 0.12)
@@ -175,4 +184,6 @@ def drown(rng: np.random.Generator, scene: Scene, share: float) -> None:
     whole = np.bincount(lots.lot[building], minlength=lots.count)
     labels[building & (wet > 0.5 * np.maximum(whole, 1))[lots.lot]] = Ground.BUILDING_FLOODED
     labels[road & low] = Ground.ROAD_FLOODED
-    labels[low & np.isin(labels, (*OPEN, Ground.PAVED, Ground.CROP, Ground.CLUTTER, Ground.POOL))] = Ground.WATER
+    labels[low & np.isin(labels, (*OPEN, Ground.PAVED, Ground.CROP, Ground.CLUTTER, Ground.POOL))] = (
+        Ground.WATER
+    )

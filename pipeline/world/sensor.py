@@ -23,7 +23,8 @@ MARGIN = 8  # pixels round a footprint that its filters see
 
 @dataclass(frozen=True)
 class Condition:
-    """One dominant degradation: its kind, its strength in 0..1, and its direction: exposure +1 over, -1 under;
+    """One dominant degradation: its kind, its strength in 0..1, and its direction: exposure +1 over, -1
+    under;
     cast: change of each channel at strength 1."""
 
     kind: str
@@ -73,12 +74,12 @@ def degrade(rng: np.random.Generator, image: Field, condition: Condition, sensor
     Returns:
         the same shape, in 0..1, before quantisation.
     """
-    strong = {kind: MILD for kind in KINDS}
+    strong = dict.fromkeys(KINDS, MILD)
     strong[condition.kind] = max(MILD, condition.strength)
     shape = image.shape[1:]
     tone = np.asarray(condition.direction, np.float32)
     uneven = 1 + 0.12 * field(rng, (shape[0], shape[1]), 3.5, 140.0, 0.06)
-    transmission = 1 - 0.8 * np.clip(strong["haze"] * uneven, 0, 1)
+    transmission = 1 - 0.65 * np.clip(strong["haze"] * uneven, 0, 1)
     image = image * transmission + (1 - transmission) * AIRLIGHT[:, None, None]
     sigma = np.hypot(sensor.blur, 0.1 + 2.2 * strong["blur"])
     image = np.stack([gaussian_filter(channel, sigma, truncate=3.0) for channel in image])
@@ -111,7 +112,10 @@ def footprints(rng: np.random.Generator, shape: tuple[int, int], side: float, se
     distances = []
     for i in range(rows):
         for j in range(columns):
-            cy, cx = (np.array([i, j]) + 0.5 + rng.uniform(-0.22, 0.22, 2)) * (shape[0] / rows, shape[1] / columns)
+            cy, cx = (np.array([i, j]) + 0.5 + rng.uniform(-0.22, 0.22, 2)) * (
+                shape[0] / rows,
+                shape[1] / columns,
+            )
             distances.append(np.hypot((y - np.float32(cy))[:, None], (x - np.float32(cx))[None, :]))
     nearness = -np.stack(distances) / np.float32(seam)
     weights = np.exp(nearness - nearness.max(0))
@@ -128,7 +132,9 @@ def degrade_mosaic(
         rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
         top, left = max(int(rows[0]) - MARGIN, 0), max(int(columns[0]) - MARGIN, 0)
         window = np.s_[top : int(rows[-1]) + MARGIN + 1, left : int(columns[-1]) + MARGIN + 1]
-        result[(slice(None), *window)] += weight[window] * degrade(rng, image[(slice(None), *window)], condition, sensor)
+        result[(slice(None), *window)] += weight[window] * degrade(
+            rng, image[(slice(None), *window)], condition, sensor
+        )
     return np.clip(result, 0.0, 1.0)
 
 

@@ -34,35 +34,55 @@ COVERS = {  # object, its grounds, share of the image from which it counts as vi
     "road": ((Ground.ROAD, Ground.MOVING_CAR), 0.03),
 }
 COUNTED = {
-    Ground.STATIC_CAR: "car", Ground.MOVING_CAR: "car", Ground.SHIP: "ship", Ground.TANK: "storage tank",
+    Ground.STATIC_CAR: "car",
+    Ground.MOVING_CAR: "car",
+    Ground.SHIP: "ship",
+    Ground.TANK: "storage tank",
     Ground.COURT: "tennis court",
-}  # fmt: skip
+}
 BUILDING_PIXELS = 20  # of one building, from which it counts
 POOL_PIXELS = 4
 SCENES = {  # archetype -> scene word, and an object that the word promises
-    "dense": ("city", "building"), "suburb": ("residential area", "building"), "industry": ("industrial area", "building"),
-    "farm": ("farmland", "farmland"), "forest": ("forest", "trees"), "water": ("lake", "water"), "park": ("park", "grass"),
+    "dense": ("city", "building"),
+    "suburb": ("residential area", "building"),
+    "industry": ("industrial area", "building"),
+    "farm": ("farmland", "farmland"),
+    "forest": ("forest", "trees"),
+    "water": ("lake", "water"),
+    "park": ("park", "grass"),
     "barren": ("bare land", "bare soil"),
-}  # fmt: skip
+}
 TAGS = {
-    "city": "building of apartments", "residential area": "landuse of residential", "industrial area": "landuse of industrial",
-    "farmland": "landuse of farmland", "forest": "landuse of forest", "lake": "natural of water", "park": "leisure of park",
-    "bare land": "natural of bare land", "grassland": "landuse of grass", "parking area": "amenity of parking",
-}  # fmt: skip
+    "city": "building of apartments",
+    "residential area": "landuse of residential",
+    "industrial area": "landuse of industrial",
+    "farmland": "landuse of farmland",
+    "forest": "landuse of forest",
+    "lake": "natural of water",
+    "park": "leisure of park",
+    "bare land": "natural of bare land",
+    "grassland": "landuse of grass",
+    "parking area": "amenity of parking",
+}
 NAMES = ("benjamin grant", "anna keller", "tom ortiz", "li wei", "maria rossi", "sam carter")
 UNLINKED = (
-    "google earth to photograph by {name}", "royalty free stock photo by {name}", "download free 4k wallpaper {number}",
-    "{name} drone show reel {year}", "best photos of the year {year}", "image courtesy of {name} , {year}",
-    "travel guide {year} : ten places to visit", "limited edition print number {number} by {name}",
+    "google earth to photograph by {name}",
+    "royalty free stock photo by {name}",
+    "download free 4k wallpaper {number}",
+    "{name} drone show reel {year}",
+    "best photos of the year {year}",
+    "image courtesy of {name} , {year}",
+    "travel guide {year} : ten places to visit",
+    "limited edition print number {number} by {name}",
     "view from seat {number} on the way home",
-)  # fmt: skip
+)
 UNLINKED_TAGS = ("operator of {name}", "start_date of {year}", "ref of {number}", "source of survey {year}")
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is really visible: `scene` a scene word, `objects` plain nouns (keys of OBJECT_WORDS) with the number
-    of single things, or 0 for what covers the ground; `cover` the share of the image of those."""
+    """What is really visible: `scene` a scene word, `objects` plain nouns (keys of OBJECT_WORDS) with the
+    number of single things, or 0 for what covers the ground; `cover` the share of the image of those."""
 
     scene: str
     objects: dict[str, int]
@@ -92,7 +112,13 @@ def inspect(scene: Scene, picture: Picture, boxes: list[Box]) -> Content:
 
 def _fallback(cover: dict[str, float], objects: dict[str, int], paved: float) -> str:
     """Scene word of an image that does not show what its place promises: by what covers most of it."""
-    words = {"trees": "forest", "water": "lake", "farmland": "farmland", "grass": "grassland", "bare soil": "bare land"}
+    words = {
+        "trees": "forest",
+        "water": "lake",
+        "farmland": "farmland",
+        "grass": "grassland",
+        "bare soil": "bare land",
+    }
     seen = {words[name]: share for name, share in cover.items() if name in words and name in objects}
     seen["parking area"] = paved
     return max(sorted(seen), key=lambda word: seen[word])
@@ -118,15 +144,22 @@ def describe(rng: np.random.Generator, content: Content, number: int = 5) -> lis
     """`number` different true sentences; the first one names everything."""
     names = sorted(content.objects, key=lambda name: (-content.cover.get(name, 0.5), name))
     whole = [phrase(name, content) for name in names]
-    sentences = [f"a satellite image of a {content.scene} with {_join(whole)} ."]
+    a_scene = f"{'an' if content.scene[0] in 'aeiou' else 'a'} {content.scene}"
+    sentences = [f"a satellite image of {a_scene} with {_join(whole)} ."]
     forms = (
-        "there are {things} in the {scene} .", "this is a {scene} with {things} .", "{things} can be seen in the {scene} .",
-        "{things} in a {scene} .", "a {scene} seen from above with {things} .", "the {scene} has {things} .",
-    )  # fmt: skip
+        "we can see {things} in the {scene} .",
+        "this is {a_scene} with {things} .",
+        "{things} can be seen in the {scene} .",
+        "{things} in {a_scene} .",
+        "{a_scene} seen from above with {things} .",
+        "the {scene} has {things} .",
+    )
     while len(sentences) < number:
         some = min(len(whole), int(rng.integers(1, 4)))
         chosen = [whole[i] for i in sorted(rng.choice(len(whole), some, replace=False))]
-        sentence = forms[rng.integers(len(forms))].format(things=_join(chosen), scene=content.scene)
+        sentence = forms[rng.integers(len(forms))].format(
+            things=_join(chosen), scene=content.scene, a_scene=a_scene
+        )
         if sentence not in sentences:
             sentences.append(sentence)
     return sentences
@@ -143,7 +176,12 @@ def coarse(content: Content) -> str:
 
 def coarse_all(content: Content) -> str:
     """The tag with those of its surroundings, SkyScript's `title_multi_objects`."""
-    near = {"building": "building of yes", "road": "highway of residential", "water": "natural of water", "trees": "natural of tree"}
+    near = {
+        "building": "building of yes",
+        "road": "highway of residential",
+        "water": "natural of water",
+        "trees": "natural of tree",
+    }
     tags = [tag for name, tag in near.items() if name in content.objects and tag != TAGS[content.scene]]
     return coarse(content) + (f" , surrounded by {_join(tags)}" if tags else "")
 
@@ -151,6 +189,10 @@ def coarse_all(content: Content) -> str:
 def unlinked(rng: np.random.Generator, tag: bool = False) -> str:
     """Text that says nothing about the ground, in the manner of web captions or of useless map tags."""
     forms = UNLINKED_TAGS if tag else UNLINKED
-    values = {"name": NAMES[rng.integers(len(NAMES))], "year": rng.integers(2009, 2024), "number": rng.integers(1, 400)}
+    values = {
+        "name": NAMES[rng.integers(len(NAMES))],
+        "year": rng.integers(2009, 2024),
+        "number": rng.integers(1, 400),
+    }
     text = forms[rng.integers(len(forms))].format(**values)
     return f"a satellite image of {text}" if tag else text

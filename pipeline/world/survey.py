@@ -15,7 +15,9 @@ from pipeline.scenes.reading import read_image, read_label
 PIXELS = 400  # sampled in each image
 
 
-def sample_pixels(dataset: Dataset, images: list[SourceImage], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sample_pixels(
+    dataset: Dataset, images: list[SourceImage], seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Random labelled pixels of each image.
 
     Returns:
@@ -38,7 +40,9 @@ def sample_pixels(dataset: Dataset, images: list[SourceImage], seed: int) -> tup
 
 
 def probe(
-    training: tuple[np.ndarray, np.ndarray], tests: dict[str, tuple[np.ndarray, np.ndarray]], limit: int = 20000
+    training: tuple[np.ndarray, np.ndarray],
+    tests: dict[str, tuple[np.ndarray, np.ndarray]],
+    limit: int = 20000,
 ) -> dict[str, np.ndarray]:
     """Fit the colour probe on (values, classes) and say for each pixel of each test whether it is right."""
     from sklearn.linear_model import LogisticRegression
@@ -47,11 +51,18 @@ def probe(
 
     values, classes = training
     step = max(1, len(values) // limit)
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=10.0, max_iter=500)).fit(values[::step], classes[::step])
-    return {name: model.predict(test_values) == test_classes for name, (test_values, test_classes) in tests.items()}
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=10.0, max_iter=500)).fit(
+        values[::step], classes[::step]
+    )
+    return {
+        name: model.predict(test_values) == test_classes
+        for name, (test_values, test_classes) in tests.items()
+    }
 
 
-def survey(dataset: Dataset, images: list[SourceImage], conditions: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
+def survey(
+    dataset: Dataset, images: list[SourceImage], conditions: list[dict[str, Any]], seed: int = 0
+) -> dict[str, Any]:
     """Summary of a data set of the embedded world.
 
     The probe is fitted on every second image of the training side, and tested on the others (`probe_oa`) and
@@ -65,7 +76,9 @@ def survey(dataset: Dataset, images: list[SourceImage], conditions: list[dict[st
     right = probe((values[fitted], classes[fitted]), tests)
     by_image = pd.Series(right["evaluation"]).groupby(samples["evaluation"][2]).mean()
     shares = {
-        side: {title: round(float((sample[1] == index).mean()), 4) for index, title in enumerate(dataset.classes)}
+        side: {
+            title: round(float((sample[1] == index).mean()), 4) for index, title in enumerate(dataset.classes)
+        }
         for side, sample in samples.items()
     }
     table = pd.DataFrame(conditions)
@@ -75,10 +88,12 @@ def survey(dataset: Dataset, images: list[SourceImage], conditions: list[dict[st
         "probe_oa": round(float(right["training"].mean()), 4),
         "probe_oa_evaluation": round(float(right["evaluation"].mean()), 4),
         "probe_oa_spread": {
-            name: round(float(by_image.quantile(q)), 4) for name, q in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
-        } | {"std": round(float(by_image.std(ddof=0)), 4)},
+            name: round(float(by_image.quantile(q)), 4)
+            for name, q in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))
+        }
+        | {"std": round(float(by_image.std(ddof=0)), 4)},
         "conditions": {
             kind: {"count": len(rows), "strength": round(float(rows["strength"].mean()), 4)}
             for kind, rows in table.groupby("kind")
         },
-    }  # fmt: skip
+    }

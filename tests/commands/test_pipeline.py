@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from pipeline.commands import dvc_files
 from pipeline.commands.parameters import read_yaml
 from pipeline.runtime.code import ROOT, imported_files, result_changing
 
+Status = dict[str, list[Any]]
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
 
 
@@ -25,7 +27,9 @@ def graph() -> dvc_files.Graph:
 def test_the_graph_is_the_documented_one(graph: dvc_files.Graph) -> None:
     documented = set(re.findall(r"(\w+) --> (\w+)", (ROOT / "docs/pipeline.md").read_text()))
     groups = {(before.partition("@")[0], name.partition("@")[0]) for name in graph for before in graph[name]}
-    assert {edge for edge in groups if edge[1] != "report"} == {edge for edge in documented if edge[1] != "report"}
+    assert {edge for edge in groups if edge[1] != "report"} == {
+        edge for edge in documented if edge[1] != "report"
+    }
     assert ("evaluate", "report") in groups & documented
 
 
@@ -42,12 +46,16 @@ def test_every_stage_has_its_script_and_its_folder() -> None:
 def test_code_dependencies_are_exactly_what_the_script_imports(name: str) -> None:
     script = ROOT / "stages" / f"{name}.py"
     imported = {f"stages/{name}.py", *result_changing(imported_files(script))}
-    stated = [path for path in body(name)["deps"] if path.startswith(("stages/", "pipeline/"))]
-    plain = [path for path in stated if "${" not in path]
-    missing = {path for path in imported if not any(path == one or path.startswith(one + "/") for one in plain)}
+    stated = [
+        path for path in body(name)["deps"] if path.startswith(("stages/", "pipeline/")) and "${" not in path
+    ]
+    plain = [path for path in stated if path.endswith(".py") or list((ROOT / path).rglob("*.py"))]
+    missing = {
+        path for path in imported if not any(path == one or path.startswith(one + "/") for one in plain)
+    }
     idle = {one for one in plain if not any(path == one or path.startswith(one + "/") for path in imported)}
     assert (missing, idle) == (set(), set())
-    assert all((ROOT / one).exists() for one in plain)
+    assert all((ROOT / one).exists() for one in stated)
 
 
 def test_with_dependants_and_distance() -> None:
@@ -79,17 +87,23 @@ def test_imports_go_one_way() -> None:
             used = set(re.findall(r"^\s*(?:from|import) pipeline\.(\w+)", text, re.MULTILINE))
             used |= set(re.findall(r"^\s*from pipeline import (\w+)", text, re.MULTILINE))
             wrong += [(path.name, other) for other in used - others - {package, "runtime"}]
-            wrong += [(path.name, name) for name in ("stages", "dvc") if re.search(rf"^\s*(?:from|import) {name}\b", text, re.MULTILINE)]
+            wrong += [
+                (path.name, name)
+                for name in ("stages", "dvc")
+                if re.search(rf"^\s*(?:from|import) {name}\b", text, re.MULTILINE)
+            ]
     assert wrong == []
-    assert {path.name for path in (ROOT / "pipeline").iterdir() if path.is_dir() and path.name != "__pycache__"} == {*allowed, "commands"}
+    assert {
+        path.name for path in (ROOT / "pipeline").iterdir() if path.is_dir() and path.name != "__pycache__"
+    } == {*allowed, "commands"}
 
 
 def test_lock_check_tells_stale_from_absent() -> None:
     from pipeline.commands.lock import out_of_step
 
-    absent = {"a": [{"changed deps": {"data/x": "deleted"}}, {"changed outs": {"data/y": "not in cache"}}]}
+    absent: Status = {"a": [{"changed deps": {"data/x": "deleted"}}, {"changed outs": {"data/y": "not in cache"}}]}
     assert out_of_step(absent) == []
-    stale = {
+    stale: Status = {
         "a": [{"changed deps": {"pipeline/a.py": "modified"}}],
         "b": [{"changed deps": {"configs/embedded.yaml": {"threads": "modified"}}}],
         "c": ["changed command"],

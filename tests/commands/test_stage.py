@@ -44,8 +44,14 @@ def test_imports_are_found_at_any_depth_and_inside_functions(tmp_path: Path) -> 
     script = tmp_path / "script.py"
     script.write_text("def f():\n    from pipeline.commands import stage\n    import json\n")
     names = {path.relative_to(ROOT).as_posix() for path in imported_files(script)}
-    assert {"pipeline/commands/stage.py", "pipeline/runtime/checkpoints.py", "pipeline/runtime/files.py"} <= names
-    assert not any(name.startswith("pipeline/") for name in result_changing(imported_files(script)) if "runtime" in name)
+    assert {
+        "pipeline/commands/stage.py",
+        "pipeline/runtime/checkpoints.py",
+        "pipeline/runtime/files.py",
+    } <= names
+    assert not any(
+        name.startswith("pipeline/") for name in result_changing(imported_files(script)) if "runtime" in name
+    )
 
 
 def test_a_stage_outside_the_project_says_where_to_run(tmp_path: Path) -> None:

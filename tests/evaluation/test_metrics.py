@@ -107,7 +107,7 @@ def test_logistic_equals_curve_fit() -> None:
 
 
 def test_logistic_may_fall() -> None:
-    """A model that ranks the wrong way still gets a positive PLCC after the fit, as in the paper's Table 3."""
+    """A model that ranks the wrong way still gets a positive PLCC after the fit, as in Table 3."""
     predicted = np.linspace(0, 1, 50)
     true = 1 / (1 + np.exp(8 * (predicted - 0.5)))
     fitted = fit_logistic(true, predicted)

@@ -66,7 +66,7 @@ def test_constant_predictions_leave_gaps_with_reasons() -> None:
     assert part["value"][["PLCC", "SROCC", "PLCC_raw", "KROCC_b", "SROCC_within"]].isna().all()
     assert part["note"]["SROCC"] == "all predictions are equal"
     assert part["value"]["KROCC"] == 0
-    assert part["note"]["RMSE"] == "logistic fit failed: raw values"
+    assert part["note"]["RMSE"] == "all predictions are equal: raw values"
     assert part["value"]["RMSE"] == part["value"]["RMSE_raw"]
     assert ("flat", "SROCC", "ABCNet") not in draws
 
@@ -170,9 +170,7 @@ def test_comparison_is_paired() -> None:
 
 def test_plain_baselines_are_required() -> None:
     require(["rs_sqa", "other"], ["confidence", "dataset_mean"])
-    with pytest.raises(
-        InputError, match="baselines: expected dataset_mean, confidence, missing dataset_mean"
-    ):
+    with pytest.raises(InputError, match=r"baselines: expected .* missing dataset_mean"):
         require(["rs_sqa"], ["confidence"])
 
 

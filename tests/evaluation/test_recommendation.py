@@ -54,7 +54,7 @@ def test_random_is_the_mean_over_all_choices() -> None:
         ("P@3", recommendation.hits_at_3),
         ("regret", recommendation.regret),
     ):
-        over_choices = np.mean([function(true, choice) for choice in choices], axis=0)
+        over_choices = np.mean([np.asarray(function(true, choice)) for choice in choices], axis=0)
         assert expected[metric] == pytest.approx(over_choices)
 
 

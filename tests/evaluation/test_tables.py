@@ -34,8 +34,8 @@ def test_patch_counts() -> None:
         INDEX, {"potsdam": "ISPRS", "vaihingen": "ISPRS", "loveda": "LoveDA", "own": "Own"}
     )
     found = tables.counts(frame)
-    ispr = {"patches": 3, "train": 1, "test": 2, "units": 2, "test_units": 2, "paper": 902}
-    assert found["ISPRS"] == ispr
+    isprs = {"patches": 3, "train": 1, "test": 2, "units": 2, "test_units": 2, "paper": 902}
+    assert found["ISPRS"] == isprs
     assert found["LoveDA"]["test"] == 0 and found["LoveDA"]["units"] == 2
     assert found["Own"]["paper"] is None
     assert found["RS-SQED"]["patches"] == 5

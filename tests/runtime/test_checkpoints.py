@@ -11,7 +11,9 @@ from pipeline.runtime.checkpoints import Checkpoint, fingerprint, open_checkpoin
 from pipeline.runtime.errors import InputError
 
 
-def train(checkpoint: Checkpoint, steps: int, stop_after: int | None = None, by_signal: bool = False) -> torch.Tensor:
+def train(
+    checkpoint: Checkpoint, steps: int, stop_after: int | None = None, by_signal: bool = False
+) -> torch.Tensor:
     """A small training with momentum, dropout and a schedule."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
@@ -44,7 +46,10 @@ def test_a_resumed_training_is_bit_identical(tmp_path: Path, by_signal: bool) ->
         curve = checkpoint.curves()
     seconds = 1e9 if by_signal else 0.0  # a signal saves although it is not yet time
     ended = SystemExit if by_signal else RuntimeError
-    with pytest.raises(ended), open_checkpoint(tmp_path / "cut", seconds=seconds, say=said.append) as checkpoint:
+    with (
+        pytest.raises(ended),
+        open_checkpoint(tmp_path / "cut", seconds=seconds, say=said.append) as checkpoint,
+    ):
         train(checkpoint, 10, stop_after=6, by_signal=by_signal)
     with open_checkpoint(tmp_path / "cut", say=said.append) as checkpoint:
         torch.rand(5)  # whatever the new process did with its random state before
@@ -61,7 +66,11 @@ def test_a_finished_training_only_exports(tmp_path: Path) -> None:
 
 
 def test_two_processes_never_train_the_same(tmp_path: Path) -> None:
-    with open_checkpoint(tmp_path), pytest.raises(InputError, match="another process"), open_checkpoint(tmp_path):
+    with (
+        open_checkpoint(tmp_path),
+        pytest.raises(InputError, match="another process"),
+        open_checkpoint(tmp_path),
+    ):
         pass
 
 

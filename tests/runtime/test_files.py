@@ -50,7 +50,9 @@ def test_tables_are_byte_stable_and_checked(tmp_path: Path, suffix: str) -> None
     files.write_table(first, frame)
     files.write_table(second, frame.copy())
     assert first.read_bytes() == second.read_bytes()
-    pd.testing.assert_frame_equal(files.read_table(first, "key"), frame.reset_index(drop=True), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        files.read_table(first, "key"), frame.reset_index(drop=True), check_dtype=False
+    )
     with pytest.raises(InputError, match="price not among"):
         files.read_table(first, "price")
     first.write_bytes(first.read_bytes()[:10] if suffix == "parquet" else b"")

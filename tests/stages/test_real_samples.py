@@ -45,7 +45,9 @@ def write_captions(samples: Path, root: Path) -> dict[str, str]:
         name = Path(scene["image"]).name
         shutil.copy(samples / "aid" / scene["image"], root / "rsicd/RSICD_images" / name)
         sentences = [{"raw": sentence} for sentence in scene["captions"]]
-        images.append({"filename": name, "split": "train" if number < CLEAN else "val", "sentences": sentences})
+        images.append(
+            {"filename": name, "split": "train" if number < CLEAN else "val", "sentences": sentences}
+        )
     (root / "rsicd/dataset_rsicd.json").write_text(json.dumps({"images": images, "dataset": "rsicd"}))
     rough = chosen[CLEAN + HELD_OUT :]
     (root / "skyscript/images2").mkdir(parents=True)
@@ -76,13 +78,16 @@ def write_dubai(samples: Path, root: Path) -> None:
             mask = np.zeros(colours.shape[:2], np.uint8)
             for colour, index in DUBAI_TO_LOVEDA.items():
                 mask[(colours == colour).all(axis=2)] = index
-            rows, columns = (size // CROP for size in mask.shape)
+            rows, columns = mask.shape[0] // CROP, mask.shape[1] // CROP
             places = [(row, column) for row in range(rows) for column in range(columns)]
             for place in rng.permutation(len(places))[:WINDOWS_PER_IMAGE]:
                 row, column = (CROP * step for step in places[place])
                 window = np.s_[row : row + CROP, column : column + CROP]
                 number = next(numbers[split])
-                for kind, array, filter_ in (("images", image, Image.Resampling.BOX), ("masks", mask, Image.Resampling.NEAREST)):
+                for kind, array, filter_ in (
+                    ("images", image, Image.Resampling.BOX),
+                    ("masks", mask, Image.Resampling.NEAREST),
+                ):
                     folder = root / split / "Urban" / f"{kind}_png"
                     folder.mkdir(parents=True, exist_ok=True)
                     small = Image.fromarray(array[window]).resize((CROP // SHRINK,) * 2, filter_)
@@ -96,7 +101,7 @@ def configure(workspace: Workspace) -> None:
         "prepare_captions.make": None,
         "prepare_captions.root": "data/raw/captions",
         "prepare_scenes.make": None,
-        "prepare_scenes.root": "data/raw",
+        "prepare_scenes.root": "data/raw/scenes",
         "collect_captions.sources": [
             {"name": "rsicd", "kind": "karpathy", "path": "rsicd/dataset_rsicd.json", "images": "rsicd/RSICD_images",
              "quality": "clean", "licence": "academic use"},
@@ -110,9 +115,9 @@ def configure(workspace: Workspace) -> None:
 def test_real_pixels_from_captions_to_recommendation(tmp_path: Path) -> None:
     assert SAMPLES
     workspace = Workspace(tmp_path / "project")
-    raw = workspace.path / "data/raw"
+    raw = workspace.path / "data/raw/scenes"
     kinds = write_captions(Path(SAMPLES), raw / "captions")
-    write_dubai(Path(SAMPLES), raw / "loveda")
+    write_dubai(Path(SAMPLES), raw / "scenes/loveda")
     configure(workspace)
     workspace.commit()
     workspace.run("python", "-m", "pipeline", "repro")
@@ -123,12 +128,18 @@ def test_real_pixels_from_captions_to_recommendation(tmp_path: Path) -> None:
     scores = scores.merge(pairs[["key", "item"]], on="key")
     scores["kind"] = scores["item"].map(kinds)
     by_kind = {kind: group["score"].to_numpy() for kind, group in scores.groupby("kind")}
-    auc = mannwhitneyu(by_kind["true"], by_kind["swapped"]).statistic / (len(by_kind["true"]) * len(by_kind["swapped"]))
+    auc = mannwhitneyu(by_kind["true"], by_kind["swapped"]).statistic / (
+        len(by_kind["true"]) * len(by_kind["swapped"])
+    )
     refined = read_json(data / "refine_captions/metrics.json")
     table1 = read_json(workspace.path / "results/table1.json")
     summary = read_json(workspace.path / "results/summary.json")
     index = read_table(data / "assemble_sqed/index.parquet", "split", "patch_id")
-    print("\nAUC of true against swapped captions:", round(auc, 4), {kind: len(group) for kind, group in by_kind.items()})
+    print(
+        "\nAUC of true against swapped captions:",
+        round(auc, 4),
+        {kind: len(group) for kind, group in by_kind.items()},
+    )
     print("refinement:", json.dumps(refined))
     print("CLIP-RS:", json.dumps(read_json(data / "pretrain_clip_rs/metrics.json")))
     print("mean OA:", json.dumps(table1), "patches:", dict(index["split"].value_counts()))

@@ -44,7 +44,9 @@ def test_everything_is_up_to_date_and_stays_so(workspace: Workspace) -> None:
 def test_the_lock_is_in_the_order_of_the_stages(workspace: Workspace) -> None:
     lock = (workspace.path / "dvc.lock").read_text()
     names = workspace.run("dvc", "stage", "list", "--names-only").stdout.split()
-    assert [line[2:-1] for line in lock.splitlines() if line[:2] == "  " and line[2] != " " and line[-1] == ":"] == names
+    assert [
+        line[2:-1] for line in lock.splitlines() if line[:2] == "  " and line[2] != " " and line[-1] == ":"
+    ] == names
     assert workspace.run("python", "-m", "pipeline", "check-lock").stdout == "dvc.lock: in step\n"
 
 
@@ -52,7 +54,9 @@ def test_results_have_their_schema(workspace: Workspace) -> None:
     results = workspace.path / "results"
     columns = {"RS-SQED", "LoveDA", "FloodNet"}
     table1, table3, table4 = (read_json(results / f"table{number}.json") for number in (1, 3, 4))
-    assert {method: set(row) for method, row in table1.items()} == dict.fromkeys(("ABCNet", "UNetFormer"), {"LoveDA", "FloodNet"})
+    assert {method: set(row) for method, row in table1.items()} == dict.fromkeys(
+        ("ABCNet", "UNetFormer"), {"LoveDA", "FloodNet"}
+    )
     assert all(0 <= value <= 1 for row in table1.values() for value in row.values())
     for method in ("ABCNet", "UNetFormer"):
         assert {"RS-SQA", "Data set mean"} <= set(table3[method])
@@ -70,7 +74,15 @@ def test_an_experiment_reruns_only_what_it_changes(unchanged: Workspace) -> None
     ran = {line.split("'")[1] for line in done.splitlines() if line.startswith("Running stage")}
     assert ran == {"train_sqa@rs_sqa", "evaluate", "report"}
     difference = json.loads(unchanged.run("dvc", "metrics", "diff", "--json").stdout)
-    assert 1 <= len(difference["diff"]["results/summary.json"]["diff"] if "diff" in difference else difference["results/summary.json"]) <= 12
+    assert (
+        1
+        <= len(
+            difference["diff"]["results/summary.json"]["diff"]
+            if "diff" in difference
+            else difference["results/summary.json"]
+        )
+        <= 12
+    )
     assert unchanged.run("git", "diff", "--stat", "params.yaml").stdout.count("|") == 1
     unchanged.run("git", "checkout", "--quiet", ".")
     unchanged.run("dvc", "checkout", "--quiet")
@@ -79,7 +91,14 @@ def test_an_experiment_reruns_only_what_it_changes(unchanged: Workspace) -> None
 
 def test_a_cell_reruns_alone_with_what_depends_on_it(unchanged: Workspace) -> None:
     unchanged.edit("configs/smoke.yaml", {"retrain_segmenter.cells.unetformer.loveda": {"steps": 5}})
-    after = {"assemble_sqed", "train_sqa@rs_sqa", "train_baseline@dataset_mean", "train_baseline@confidence", "evaluate", "report"}
+    after = {
+        "assemble_sqed",
+        "train_sqa@rs_sqa",
+        "train_baseline@dataset_mean",
+        "train_baseline@confidence",
+        "evaluate",
+        "report",
+    }
     assert unchanged.to_run() == {"retrain_segmenter@unetformer-loveda", "label_oa@loveda"} | after
 
 
@@ -126,7 +145,9 @@ def test_a_killed_training_resumes_to_the_same_bytes(unchanged: Workspace, tmp_p
         ("configs/smoke.yaml", "threads", "many", "threads"),
     ],
 )
-def test_a_wrong_parameter_is_named_before_any_work(unchanged: Workspace, file: str, key: str, value: object, said: str) -> None:
+def test_a_wrong_parameter_is_named_before_any_work(
+    unchanged: Workspace, file: str, key: str, value: object, said: str
+) -> None:
     unchanged.edit(file, {key: value})
     done = unchanged.run("python", "-m", "pipeline", "repro", check=False)
     assert done.returncode == 1

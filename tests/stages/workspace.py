@@ -11,7 +11,9 @@ from ruamel.yaml import YAML
 
 from pipeline.runtime.code import ROOT
 
-IDENTITY = {f"GIT_{who}_{what}": "tester@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+IDENTITY = {
+    f"GIT_{who}_{what}": "tester@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+}
 
 
 class Workspace:
@@ -20,7 +22,11 @@ class Workspace:
     def __init__(self, path: Path) -> None:
         self.path = path
         listing = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+            ["git", "ls-files", "-co", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         for name in listing.stdout.splitlines():
             if (ROOT / name).is_file():

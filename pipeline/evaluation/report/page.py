@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from pipeline.evaluation import figures
 from pipeline.evaluation.comparison import OURS
 from pipeline.evaluation.heldout import MIX
 from pipeline.evaluation.printed import printed
 from pipeline.evaluation.quality import PRINTED, RANDOM, RAW
-from pipeline.evaluation.report import figures, words
+from pipeline.evaluation.report import words
 from pipeline.evaluation.tables import DIGITS
 from pipeline.runtime.files import read_table
 
@@ -42,10 +43,13 @@ class Cell(NamedTuple):
     why: str = ""
 
 
-class Row(NamedTuple):
-    """A table row: its headings, its cells, and whether it shows printed values."""
+EMPTY = Cell("–")
 
-    heads: tuple[str, ...]
+
+class Row(NamedTuple):
+    """A table row: its heading, its cells, and whether it repeats printed values."""
+
+    head: str
     cells: list[Cell]
     paper: bool = False
 
@@ -88,8 +92,9 @@ def render(material: Material) -> str:
 
 def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
     metrics = list(dict.fromkeys(frame["metric"]))
+    cells = _cells(frame, "model", "metric")
     rows = [
-        Row((model,), [_cell(frame, model=model, metric=metric) for metric in metrics])
+        Row(model, [cells.get((model, metric), EMPTY) for metric in metrics])
         for model in dict.fromkeys(frame["model"])
     ]
     return {"metrics": metrics, "rows": _mark(rows, metrics)}
@@ -97,12 +102,13 @@ def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
 
 def _accuracy(frame: pd.DataFrame) -> dict[str, Any]:
     datasets = list(dict.fromkeys(frame["dataset"]))
-    paper = printed("table1").rename(columns={"mean_oa": "value"})
+    ours = _cells(frame, "method", "dataset")
+    theirs = _cells(printed("table1").rename(columns={"mean_oa": "value"}), "method", "dataset")
     rows = []
     for method in dict.fromkeys(frame["method"]):
-        rows.append(Row((method,), [_cell(frame, method=method, dataset=dataset) for dataset in datasets]))
-        theirs = [_cell(paper, method=method, dataset=dataset) for dataset in datasets]
-        rows.append(Row((f"{method}, printed",), theirs, paper=True))
+        rows.append(Row(method, [ours.get((method, dataset), EMPTY) for dataset in datasets]))
+        cells = [theirs.get((method, dataset), EMPTY) for dataset in datasets]
+        rows.append(Row(f"{method}, printed", cells, paper=True))
     return {"datasets": datasets, "rows": rows}
 
 
@@ -111,20 +117,17 @@ def _quality(frame: pd.DataFrame) -> dict[str, Any]:
     columns = list(dict.fromkeys(frame["column"]))
     heads = [(MIX, metric) for metric in (*PRINTED, *RAW)]
     heads += [(column, metric) for column in columns if column != MIX for metric in ("PLCC", "SROCC")]
-    paper = printed("table3").rename(columns={"dataset": "column"})
+    ours = _cells(frame, "method", "model", "column", "metric")
+    theirs = _cells(printed("table3"), "method", "model", "dataset", "metric")
     groups = []
-    for method in dict.fromkeys(frame["method"]):
-        inside, theirs = frame[frame["method"] == method], paper[paper["method"] == method]
+    for method, part in frame.groupby("method", sort=False):
         rows = [
-            Row(
-                (model,),
-                [_cell(inside, model=model, column=column, metric=metric) for column, metric in heads],
-            )
-            for model in dict.fromkeys(inside["model"])
+            Row(model, [ours.get((method, model, *head), EMPTY) for head in heads])
+            for model in dict.fromkeys(part["model"])
         ]
+        cells = [theirs.get((method, OURS, *head), EMPTY) for head in heads]
         rows = _mark(rows, [metric for _, metric in heads])
-        cells = [_cell(theirs, model=OURS, column=column, metric=metric) for column, metric in heads]
-        groups.append((method, [*rows, Row((f"{OURS}, printed",), cells, paper=True)]))
+        groups.append((method, [*rows, Row(f"{OURS}, printed", cells, paper=True)]))
     spans = [(column, sum(1 for name, _ in heads if name == column)) for column in columns]
     return {"columns": spans, "metrics": [metric for _, metric in heads], "groups": groups}
 
@@ -132,41 +135,39 @@ def _quality(frame: pd.DataFrame) -> dict[str, Any]:
 def _recommendation(frame: pd.DataFrame) -> dict[str, Any]:
     columns, metrics = list(dict.fromkeys(frame["column"])), list(dict.fromkeys(frame["metric"]))
     heads = [(column, metric) for column in columns for metric in metrics]
+    ours = _cells(frame, "model", "column", "metric")
+    theirs = _cells(printed("table4"), "model", "dataset", "metric")
     rows = [
-        Row((model,), [_cell(frame, model=model, column=column, metric=metric) for column, metric in heads])
+        Row(model, [ours.get((model, *head), EMPTY) for head in heads])
         for model in dict.fromkeys(frame["model"])
     ]
-    paper = printed("table4").rename(columns={"dataset": "column"})
     rows = _mark(rows, [metric for _, metric in heads])
     for model in (OURS, RANDOM):
-        cells = [_cell(paper, model=model, column=column, metric=metric) for column, metric in heads]
-        rows.append(Row((f"{model}, printed",), cells, paper=True))
-    return {
-        "columns": [(column, len(metrics)) for column in columns],
-        "metrics": metrics * len(columns),
-        "rows": rows,
-    }
+        cells = [theirs.get((model, *head), EMPTY) for head in heads]
+        rows.append(Row(f"{model}, printed", cells, paper=True))
+    spans = [(column, len(metrics)) for column in columns]
+    return {"columns": spans, "metrics": metrics * len(columns), "rows": rows}
 
 
-def _cell(frame: pd.DataFrame, **keys: str) -> Cell:
-    """The cell with these keys; a dash and the reason where there is no value."""
-    found = frame.loc[(frame[list(keys)] == pd.Series(keys)).all(axis=1)]
-    if found.empty:
-        return Cell("–")
-    row = found.iloc[0]
-    why = row.get("note")
-    if pd.isna(row["value"]):
-        return Cell("–", why="" if pd.isna(why) else str(why))
-    bounds = row.get("low"), row.get("high")
-    interval = "" if pd.isna(bounds[0]) else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
-    return Cell(f"{row['value']:.{DIGITS}f}", interval)
+def _cells(frame: pd.DataFrame, *keys: str) -> dict[tuple[Any, ...], Cell]:
+    """The cells of a tidy frame by their keys; a dash and the reason where there is no value."""
+    cells = {}
+    for row in frame.to_dict("records"):
+        note, low = row.get("note"), row.get("low")
+        if pd.isna(row["value"]):
+            cell = EMPTY._replace(why="" if pd.isna(note) else str(note))
+        else:
+            interval = "" if pd.isna(low) else f"{low:.3f} to {row['high']:.3f}"
+            cell = Cell(f"{row['value']:.{DIGITS}f}", interval)
+        cells[tuple(row[key] for key in keys)] = cell
+    return cells
 
 
 def _mark(rows: list[Row], metrics: list[str]) -> list[Row]:
     """The same rows with the best value of each column marked, where more than one row has a value."""
     best: list[str | None] = []
     for place, metric in enumerate(metrics):
-        texts = [row.cells[place].text for row in rows if row.cells[place].text != "–"]
+        texts = [row.cells[place].text for row in rows if row.cells[place].text != EMPTY.text]
         choose = min if metric in SMALLER_IS_BETTER else max
         best.append(choose(texts, key=float) if len(texts) > 1 else None)
     return [
