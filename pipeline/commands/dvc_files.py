@@ -59,7 +59,7 @@ def distance_to_end(graph: Graph) -> dict[str, int]:
 
 
 def sort_lock(order: list[str]) -> None:
-    """Put dvc.lock in the order of the stages, as a serial run would have, without stages that are no more."""
+    """Put dvc.lock in the order of the stages, as a serial run would have, without former stages."""
     from ruamel.yaml import YAML
 
     from pipeline.runtime.files import atomic_file

@@ -67,7 +67,7 @@ def repro(jobs: int | None = None) -> int:
 
 
 def _run_all(todo: set[str], graph: dvc_files.Graph, slots: int, gpus: int) -> list[str]:
-    """Run the stages in `todo`, each after those of its dependencies that are in it; the names of those that failed."""
+    """Run the stages in `todo`, each after its dependencies; returns the names of those that failed."""
     LOGS.mkdir(exist_ok=True)
     depth = dvc_files.distance_to_end(graph)
     waiting = sorted(todo, key=lambda name: -depth[name])  # the longest chain first

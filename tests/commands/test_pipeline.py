@@ -101,8 +101,8 @@ def test_imports_go_one_way() -> None:
 def test_lock_check_tells_stale_from_absent() -> None:
     from pipeline.commands.lock import out_of_step
 
-    absent: Status = {"a": [{"changed deps": {"data/x": "deleted"}}, {"changed outs": {"data/y": "not in cache"}}]}
-    assert out_of_step(absent) == []
+    gone = [{"changed deps": {"data/x": "deleted"}}, {"changed outs": {"data/y": "not in cache"}}]
+    assert out_of_step({"a": gone}) == []
     stale: Status = {
         "a": [{"changed deps": {"pipeline/a.py": "modified"}}],
         "b": [{"changed deps": {"configs/embedded.yaml": {"threads": "modified"}}}],

@@ -55,9 +55,8 @@ def write_captions(samples: Path, root: Path) -> dict[str, str]:
     for number, scene in enumerate(rough):
         kind = ("true", "swapped", "class")[number % 3]
         other = next(one for one in rough[number + 1 :] + rough if one["class"] != scene["class"])
-        title = {
-            "true": scene["captions"][0], "swapped": other["captions"][0], "class": f"a satellite image of {scene['class']}"
-        }[kind]  # fmt: skip
+        label = f"a satellite image of {scene['class']}"
+        title = {"true": scene["captions"][0], "swapped": other["captions"][0], "class": label}[kind]
         name = f"images2/{Path(scene['image']).name}"
         shutil.copy(samples / "aid" / scene["image"], root / "skyscript" / name)
         rows.append({"filepath": name, "title": title, "title_multi_objects": title})
@@ -78,7 +77,7 @@ def write_dubai(samples: Path, root: Path) -> None:
             mask = np.zeros(colours.shape[:2], np.uint8)
             for colour, index in DUBAI_TO_LOVEDA.items():
                 mask[(colours == colour).all(axis=2)] = index
-            rows, columns = mask.shape[0] // CROP, mask.shape[1] // CROP
+            rows, columns = len(mask) // CROP, len(mask[0]) // CROP
             places = [(row, column) for row in range(rows) for column in range(columns)]
             for place in rng.permutation(len(places))[:WINDOWS_PER_IMAGE]:
                 row, column = (CROP * step for step in places[place])
@@ -103,8 +102,8 @@ def configure(workspace: Workspace) -> None:
         "prepare_scenes.make": None,
         "prepare_scenes.root": "data/raw/scenes",
         "collect_captions.sources": [
-            {"name": "rsicd", "kind": "karpathy", "path": "rsicd/dataset_rsicd.json", "images": "rsicd/RSICD_images",
-             "quality": "clean", "licence": "academic use"},
+            {"name": "rsicd", "kind": "karpathy", "path": "rsicd/dataset_rsicd.json",
+             "images": "rsicd/RSICD_images", "quality": "clean", "licence": "academic use"},
             {"name": "skyscript", "kind": "skyscript", "path": "skyscript/SkyScript_train_unfiltered_5M.csv",
              "images": "skyscript", "quality": "rough", "licence": "academic use"},
         ],

@@ -46,8 +46,8 @@ class Workspace:
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command there; on failure the test shows all that it printed."""
         done = subprocess.run(
-            command, cwd=self.path, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-            check=False,
+            command, cwd=self.path, env=self.environment, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
