@@ -19,8 +19,8 @@ def main(stage: Stage) -> None:
         )
     for method, one in summary["methods"].items():
         stage.say(
-            f"{method} on {dataset}: mean OA {one['mean_oa']:.3f} (test patches {one['mean_oa_test']:.3f}, "
-            f"majority class {summary['majority_rate_test']:.3f}), best on {one['share_won']:.0%}"
+            f"{method} on {dataset}: mean OA {one['mean_oa']:.3f}, best on {one['share_won']:.0%} of "
+            f"the patches (majority class: {summary['majority_rate']:.3f})"
         )
 
 

@@ -2,7 +2,7 @@
 
 from pipeline.commands.stage import Stage, run
 from pipeline.runtime.files import read_json, read_table, write_json, write_table
-from pipeline.segmenters.build import build, save
+from pipeline.segmenters.build import architecture_files, save
 from pipeline.segmenters.data import MEAN, STD
 from pipeline.segmenters.registry import METHODS
 from pipeline.segmenters.training import train
@@ -15,8 +15,7 @@ def main(stage: Stage) -> None:
     folder = stage.input("build_sqed", dataset, "training")
     classes = read_json(stage.input("build_sqed", dataset, "counts.json"))["classes"]
     tiles = read_table(table, "tile_id", "unit", "part")
-    build(method, 2, width=0.1, depth=0.1)  # loads the method's own file, a part of the fingerprint
-    with stage.checkpoint(recipe, inputs=[table, folder]) as checkpoint:
+    with stage.checkpoint(recipe, [table, folder], code_files=architecture_files(method)) as checkpoint:
         state = train(
             method, dataset, len(classes), folder, tiles, recipe, stage.device, checkpoint,
             stage.config.runtime.workers,

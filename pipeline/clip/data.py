@@ -1,7 +1,7 @@
 """Image-text pairs as tensors for contrastive training."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -62,13 +62,11 @@ def training_batches(
     )
 
 
-class Images(Dataset[torch.Tensor]):
+class PairImages(Dataset[torch.Tensor]):
     """The images of `places` in their order, (3, S, S) float32."""
 
-    def __init__(
-        self, read: Callable[[int], Image.Image], places: Sequence[int], transform: Transform
-    ) -> None:
-        self.read = read
+    def __init__(self, pairs: Pairs, places: Sequence[int], transform: Transform) -> None:
+        self.pairs = pairs
         self.places = places
         self.transform = transform
 
@@ -76,7 +74,7 @@ class Images(Dataset[torch.Tensor]):
         return len(self.places)
 
     def __getitem__(self, position: int) -> torch.Tensor:
-        return self.transform(self.read(self.places[position]))
+        return self.transform(open_rgb(self.pairs.image(self.places[position])))
 
 
 class _Once:

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.captions.order import open_rgb
 from pipeline.captions.shards import Pairs
-from pipeline.clip.data import Images
+from pipeline.clip.data import PairImages
 from pipeline.clip.model import Clip
 from pipeline.clip.retrieval import recall
 from pipeline.clip.settings import Precision
@@ -43,7 +42,7 @@ def embed_pairs(
     clip: Clip, pairs: Pairs, places: Sequence[int], *, batch: int, precision: Precision, workers: int
 ) -> torch.Tensor:
     """v_I of the images of `places`."""
-    images = Images(lambda place: open_rgb(pairs.image(place)), places, clip.transform())
+    images = PairImages(pairs, places, clip.transform())
     return embed_images(clip, images, batch=batch, precision=precision, workers=workers)
 
 

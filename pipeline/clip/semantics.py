@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
-from pipeline.clip.data import Images
 from pipeline.clip.embed import device_of, loader
-from pipeline.clip.model import Clip
+from pipeline.clip.model import Clip, Transform
 from pipeline.clip.settings import EncodeSemantics
 from pipeline.runtime import devices
 from pipeline.runtime.errors import InputError
@@ -30,9 +30,7 @@ def encode_patches(
             "encoder: expected a vision transformer with a class token, found another visual tower"
         )
     device, parts, projection = device_of(clip.model), [], visual.proj
-    images = Images(
-        lambda place: read_patch(paths[place]), range(len(paths)), clip.transform(resize_mode="squash")
-    )
+    images = PatchImages(paths, clip.transform(resize_mode="squash"))
     visual.proj = None
     try:
         batches = loader(images, settings.batch, workers, device)
@@ -44,9 +42,22 @@ def encode_patches(
     return torch.cat(parts)
 
 
-def read_patch(path: Path) -> Image.Image:
-    """The decoded RGB image of a patch; InputError when it is missing or broken."""
-    try:
-        return Image.open(path).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: expected a patch as PNG, found {error}; run build_sqed again") from None
+class PatchImages(Dataset[torch.Tensor]):
+    """The patches in their order, (3, S, S) float32."""
+
+    def __init__(self, paths: Sequence[Path], transform: Transform) -> None:
+        self.paths = paths
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        path = self.paths[position]
+        try:
+            image = Image.open(path).convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(
+                f"{path}: expected a patch as PNG, found {error}; run build_sqed again"
+            ) from None
+        return self.transform(image)

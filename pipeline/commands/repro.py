@@ -47,7 +47,7 @@ def repro(jobs: int | None = None) -> int:
     failed: list[str] = []
     if todo:
         print(f"{len(todo)} of {len(graph)} stages to run, {slots} at a time; logs in {LOGS}/", flush=True)
-        failed = _run_all(todo, graph, slots, gpus)
+        failed = run_stages(todo, graph, slots, gpus)
     if failed:
         waiting = sorted(dvc_files.with_dependants(set(failed), graph) - set(failed))
         print(
@@ -66,7 +66,7 @@ def repro(jobs: int | None = None) -> int:
     return 0
 
 
-def _run_all(todo: set[str], graph: dvc_files.Graph, slots: int, gpus: int) -> list[str]:
+def run_stages(todo: set[str], graph: dvc_files.Graph, slots: int, gpus: int) -> list[str]:
     """Run the stages in `todo`, each after its dependencies; returns the names of those that failed."""
     LOGS.mkdir(exist_ok=True)
     depth = dvc_files.distance_to_end(graph)

@@ -1,17 +1,21 @@
 """Rewriting captions of low similarity (section 3.1.3)."""
 
+import contextlib
+import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoProcessor, LlavaForConditionalGeneration
+from transformers.utils import logging as transformers_log
 
 from pipeline.captions.order import open_rgb
 from pipeline.captions.shards import Pairs
@@ -38,6 +42,7 @@ class Refiner:
 
 def load(folder: Path, precision: str, device: torch.device) -> Refiner:
     """Read a checkpoint in transformers' form; InputError when it is missing or broken."""
+    transformers_log.disable_progress_bar()
     try:
         model = LlavaForConditionalGeneration.from_pretrained(
             folder, dtype=DTYPES[precision], local_files_only=True
@@ -136,24 +141,28 @@ def generate(
     *,
     workers: int,
 ) -> list[tuple[str, bool]]:
-    """Greedy answers to the prompts with `captions` about the images of `places`, and whether each ended."""
+    """Answers to the prompts with `captions` about the images of `places`, and whether each ended."""
     model, processor = refiner.model, refiner.processor
     data = _Prompts(pairs, places, captions)
 
-    def collate(samples: list[tuple[Image.Image, str]]) -> Any:
-        images, prompts = zip(*samples, strict=True)
-        return processor(images=list(images), text=list(prompts), padding=True, return_tensors="pt")
-
     batches = DataLoader(
-        data, batch_size=settings.batch, num_workers=workers, collate_fn=collate, generator=torch.Generator()
+        data,
+        batch_size=settings.batch,
+        num_workers=workers,
+        collate_fn=functools.partial(_collate, processor),
+        generator=torch.Generator(),
     )
-    answers = []
+    answers: list[tuple[str, bool]] = []
     for inputs in batches:
         moved = {
             name: value.to(model.device, model.dtype if value.is_floating_point() else None)
             for name, value in inputs.items()
         }
-        tokens = model.generate(**moved, do_sample=False, max_new_tokens=settings.max_new_tokens)
+        chosen: dict[str, Any] = {"do_sample": False}
+        if settings.temperature:
+            chosen = {"do_sample": True, "temperature": settings.temperature, "top_k": 0}
+        with _seeded([settings.seed, places[len(answers)]], model.device):
+            tokens = model.generate(**moved, **chosen, max_new_tokens=settings.max_new_tokens)
         fresh = tokens[:, inputs["input_ids"].shape[1] :]
         ended = (fresh == processor.tokenizer.eos_token_id).any(1).tolist()
         texts = processor.batch_decode(fresh, skip_special_tokens=True)
@@ -174,6 +183,19 @@ def fault_of(caption: str, finished: bool) -> str | None:
     if max(triples.values(), default=0) >= REPEATED:
         return "repetitive"
     return None
+
+
+def _collate(processor: Any, samples: list[tuple[Image.Image, str]]) -> Any:
+    images, prompts = zip(*samples, strict=True)
+    return processor(images=list(images), text=list(prompts), padding=True, return_tensors="pt")
+
+
+@contextlib.contextmanager
+def _seeded(numbers: list[int], device: torch.device) -> Iterator[None]:
+    """Sampling draws from torch's global state: set it for one batch, then put it back."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.default_rng(numbers).integers(2**62)))
+        yield
 
 
 class _Prompts(Dataset[tuple[Image.Image, str]]):

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from transformers import (
-    AutoTokenizer,
     CLIPImageProcessor,
     CLIPVisionConfig,
     GenerationConfig,
     LlamaConfig,
+    LlamaTokenizer,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
@@ -74,6 +74,11 @@ def take(source: Path, out: Path) -> str:
 
     Returns "llava" or "geochat". Raises InputError for a folder with neither.
     """
+    if not (source / "config.json").is_file():
+        raise InputError(
+            f"{source}: expected GeoChat's checkpoint (MBZUAI/geochat-7B), found no config.json; download it "
+            "there, or set prepare_refiner.checkpoint, or prepare_refiner.miniature instead"
+        )
     kind = read_json(source / "config.json").get("model_type")
     if kind == "llava":
         shutil.copytree(source, out, dirs_exist_ok=True)
@@ -82,7 +87,7 @@ def take(source: Path, out: Path) -> str:
     else:
         raise InputError(
             f"{source / 'config.json'}: expected model_type geochat or llava, found {kind!r}; put "
-            "MBZUAI/geochat-7B there or set prepare_refiner.miniature"
+            "MBZUAI/geochat-7B there"
         )
     return str(kind)
 
@@ -171,13 +176,14 @@ def resize_positions(table: torch.Tensor, side: int) -> torch.Tensor:
 def tokenizer(source: Path, words: int) -> Any:
     """GeoChat's tokenizer with the two added tokens behind its `words`."""
     try:
-        found = AutoTokenizer.from_pretrained(source, model_type="llama")
+        found = LlamaTokenizer.from_pretrained(source, add_bos_token=True, local_files_only=True)
     except (ImportError, ValueError, OSError) as error:
         raise InputError(
             f"{source}: expected tokenizer.model, found: {str(error).splitlines()[0]}; "
             "reading it needs `pip install sentencepiece protobuf`"
         ) from None
-    found.add_special_tokens({"additional_special_tokens": [IMAGE], "pad_token": PAD})
+    found.add_special_tokens({"extra_special_tokens": [IMAGE]})
+    found.add_special_tokens({"pad_token": PAD})
     found.padding_side = "left"
     ids = found.convert_tokens_to_ids([IMAGE, PAD])
     if ids != [words, words + 1]:

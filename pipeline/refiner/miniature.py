@@ -3,6 +3,7 @@
 It stands for GeoChat where that cannot be had: same class, same prompt, same way of generating.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_log
 
 from pipeline.captions.order import addresses, open_rgb, rotate
 from pipeline.captions.shards import Pairs
@@ -78,6 +80,7 @@ def build(settings: Miniature, pairs: Pairs) -> tuple[Any, LlavaProcessor]:
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )
+    transformers_log.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = LlavaForConditionalGeneration(config)
@@ -152,7 +155,7 @@ def train(
     batches = DataLoader(
         CaptioningPairs(pairs, settings),
         batch_sampler=list(addresses(len(pairs), settings.batch, settings.seed, step, settings.steps)),
-        collate_fn=lambda samples: collate(processor, samples),
+        collate_fn=functools.partial(collate, processor),
         num_workers=workers,
         generator=torch.Generator(),
     )

@@ -29,7 +29,7 @@ class Truth:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """From truth.parquet (source, image, objects) and objects.json; None where the former is not there."""
+        """From truth.parquet (source, image, objects) and objects.json; None where there is no truth."""
         path = folder / "truth.parquet"
         if not path.exists():
             return None

@@ -54,4 +54,6 @@ class RefineCaptions(Settings):
     batch: int = Field(ge=1)
     precision: Precision
     max_new_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0)  # of sampling; 0: greedy
+    seed: int = Field(ge=0)  # of sampling
     judge: Judge

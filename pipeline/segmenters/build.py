@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def architecture_file(name: str) -> Path:
-    """The source file that defines the method of that name."""
+def architecture_files(name: str) -> list[Path]:
+    """The source files that define the network of that name."""
     method(name)
-    return Path(__file__).parent / "architectures" / f"{name}.py"
+    return [Path(__file__).parent / "architectures" / f"{part}.py" for part in (name, "backbones", "blocks")]
+
+
+def network(name: str) -> "type[nn.Module]":
+    """The class of that name. Imported by name, so that one method's file is not a part of another method's
+    fingerprint; raises InputError for an unknown method."""
+    method(name)
+    module = importlib.import_module(f"pipeline.segmenters.architectures.{name}")
+    found: type[nn.Module] = getattr(module, method(name).network)
+    return found
 
 
 def build(
@@ -26,13 +35,9 @@ def build(
     width scales the channels, depth the blocks of each stage (1.0: as published); pretrained: the backbone's
     public weights, at the published size only. Raises InputError for an unknown method.
     """
-    found = method(name)
-    # Imported by name, so that one method's file is not a part of another method's fingerprint.
-    module = importlib.import_module(f"pipeline.segmenters.architectures.{name}")
     if classes < 2:
-        raise InputError(f"{found.title}: expected at least 2 classes, found {classes}")
-    network: nn.Module = getattr(module, found.network)(classes, width, depth, pretrained)
-    return network
+        raise InputError(f"{method(name).title}: expected at least 2 classes, found {classes}")
+    return network(name)(classes, width, depth, pretrained)
 
 
 def save(folder: Path, state: dict[str, "Tensor"], config: dict[str, Any]) -> None:

@@ -40,12 +40,14 @@ def build(
     Returns the content of counts.json. Raises InputError on a broken or incomplete data set, on a label with
     too many unknown values and on a unit that would be on two sides.
     """
-    evaluation = data.images(root, "evaluation")
-    training = data.images(root, "training")
+    found: dict[Side, list[SourceImage]] = {
+        "evaluation": data.images(root, "evaluation"),
+        "training": data.images(root, "training"),
+    }
     if shared.complete:
-        _check_complete(data, {"evaluation": evaluation, "training": training}, root)
+        _check_complete(data, found, root)
     excluded: list[dict[str, str]] = []
-    kept = _drop_flooded(data, root, evaluation, shared, own, excluded)
+    kept, training = (_drop_flooded(data, root, images, own, excluded) for images in found.values())
     test = choose_units(
         (image.unit for image in kept), shared.test_share, own.test_units, shared.seed, f"{data.name} test"
     )
@@ -80,7 +82,8 @@ def build(
         "licence": data.licence,
         "classes": list(data.classes),
         "colours": [list(colour) for colour in data.colours],
-        "images": {"evaluation": len(evaluation), "evaluation_kept": len(kept), "training": len(training)},
+        "images": {side: len(images) for side, images in found.items()}
+        | {"evaluation_kept": len(kept), "training_kept": len(training)},
         "units": {"train": len(split) - len(test), "test": len(test)}
         | {"training_train": len(part) - len(val), "training_val": len(val)},
         "patches": {value: int((patches["split"] == value).sum()) for value in ("train", "test")},
@@ -107,11 +110,13 @@ def _drop_flooded(
     data: Dataset,
     root: Path,
     images: list[SourceImage],
-    shared: SharedSettings,
     own: DatasetSettings,
     excluded: list[dict[str, str]],
 ) -> list[SourceImage]:
-    """Images whose share of flooded pixels is at most `flooded_share`; the others go to `excluded`."""
+    """Images whose share of flooded pixels is at most `flooded_share`; the others go to `excluded`.
+
+    Section 4.1.1 leaves out what is classified as flooded; only the labels tell it for every split.
+    """
     if not data.flooded_ids:
         return images
     kept = []
@@ -119,7 +124,7 @@ def _drop_flooded(
         label = read_label(_labelled(image), coloured=False)
         if np.isin(label, data.flooded_ids).mean() > own.flooded_share:
             source = image.image.relative_to(root).as_posix()
-            excluded.append({"side": "evaluation", "source": source, "item": image.key, "reason": "flooded"})
+            excluded.append({"side": image.side, "source": source, "item": image.key, "reason": "flooded"})
         else:
             kept.append(image)
     return kept

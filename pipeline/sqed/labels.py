@@ -10,6 +10,7 @@ each other method's mask, null for a single method); feature (float32, the pre-c
 last four are taken over what lies inside the source image, and need no label.
 """
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from pipeline.runtime.files import atomic_file, checksum, read_json, read_table,
 from pipeline.runtime.progress import progress
 from pipeline.scenes.dataset import IGNORE
 from pipeline.scenes.reading import read_image, read_label
-from pipeline.segmenters.build import architecture_file, load
+from pipeline.segmenters.build import architecture_files, load
 from pipeline.segmenters.data import as_tensors, normalise
 from pipeline.segmenters.losses import confusion_matrix
 from pipeline.sqed.settings import LabelOaSettings
@@ -82,19 +83,19 @@ def label_patches(
 def summarise(tables: dict[str, pd.DataFrame], patches: pd.DataFrame, classes: int) -> dict[str, Any]:
     """Mean OA per method beside the majority class's rate, and how often which method is the best.
 
-    majority_rate_test: mean OA on the test split of always answering that split's most frequent class.
+    majority_rate: mean OA of always answering the most frequent class; _test: of the test split alone.
     """
     test = (patches["split"] == "test").to_numpy()
     first = next(iter(tables.values()))
-    truth = np.stack([np.reshape(one, (classes, classes)).sum(1) for one in first["confusion"]])[test]
-    majority = truth[:, truth.sum(0).argmax()] / truth.sum(1)
+    truth = np.stack([np.reshape(one, (classes, classes)).sum(1) for one in first["confusion"]])
     scores = np.stack([table["oa"].to_numpy() for table in tables.values()])
     best = scores == scores.max(0)
     ordered = np.sort(scores, axis=0)[::-1]
     return {
         "patches": len(patches),
         "patches_test": int(test.sum()),
-        "majority_rate_test": round(float(majority.mean()), 4),
+        "majority_rate": _majority_rate(truth),
+        "majority_rate_test": _majority_rate(truth[test]),
         "gap_of_best_two": round(float((ordered[0] - ordered[1]).mean()), 4) if len(tables) > 1 else None,
         "methods": {
             method: {
@@ -108,6 +109,11 @@ def summarise(tables: dict[str, pd.DataFrame], patches: pd.DataFrame, classes: i
     }
 
 
+def _majority_rate(truth: np.ndarray) -> float:
+    """truth: pixels [patches, classes]."""
+    return round(float((truth[:, truth.sum(0).argmax()] / truth.sum(1)).mean()), 4)
+
+
 def _check_method(folder: Path, classes: list[str], patches: pd.DataFrame) -> None:
     config, units = read_json(folder / "config.json"), read_json(folder / "units.json")
     if config["classes"] != classes:
@@ -118,9 +124,10 @@ def _check_method(folder: Path, classes: list[str], patches: pd.DataFrame) -> No
 
 
 def _store_name(method: str, folder: Path) -> str:
-    """The method with a checksum of its weights and of the file that defines it."""
-    facts = (folder / "model.safetensors", folder / "config.json", architecture_file(method))
-    return "-".join([method, *(checksum(path)[:12] for path in facts)])
+    """The method with a checksum of its weights and of the files that define it."""
+    facts = [folder / "model.safetensors", folder / "config.json", *architecture_files(method)]
+    together = hashlib.sha256("".join(checksum(path) for path in facts).encode()).hexdigest()
+    return f"{method}-{together[:16]}"
 
 
 def _batches(patches: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:

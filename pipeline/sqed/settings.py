@@ -43,7 +43,7 @@ class DatasetSettings(Settings):
     """What a data set changes.
 
     test_units: how the number of test units is rounded; flooded_share: images with a larger share of flooded
-    pixels are dropped from the evaluation side (data sets with flooded classes only); patch: rule of
+    pixels are dropped from both sides (data sets with flooded classes only); patch: rule of
     RS-SQED's patches; training: rule of the segmenters' tiles.
     """
 

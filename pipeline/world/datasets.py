@@ -212,7 +212,7 @@ def make_uavid(root: Path, settings: MakeScenes) -> Conditions:
         deep, wide = oblique.ground_extent(shape, NEAR, FAR)
         step = int(FRAME_STEP * deep)
         seeds = [settings.seed, dataset, number]
-        scene, still = _ground(seeds, profile, (deep + step * (frames - 1), wide))
+        scene, still = _ground(seeds, profile, (deep + step * (frames - 1) + oblique.TALLEST, wide))
         for k in range(frames):
             picture = Picture(
                 still.image.copy(), still.labels.copy(), still.height.copy(), still.gsd, still.sun

@@ -40,19 +40,22 @@ def view(
     """See a picture from a drone: the frame's last row shows the ground at scale `near`, its first at `far`.
 
     Args:
-        top, left: corner of the ground seen; its extent is `ground_extent(shape, near, far)`.
+        top, left: corner of the ground seen; its extent is `ground_extent(shape, near, far)`, and TALLEST
+        more
+            rows below it should be there.
         shape: height and width of the frame in pixels.
 
     Returns:
         image float32 (3, height, width) and labels (height, width).
     """
     deep, wide = ground_extent(shape, near, far)
-    window = np.s_[top : top + deep, left : left + wide]
+    window = np.s_[top : top + deep + TALLEST, left : left + wide]  # what stands below reaches into the frame
     image, labels = extrude(
         picture.image[(slice(None), *window)],
         picture.labels[window],
         picture.height[window] * (LEAN / picture.gsd),
     )
+    image, labels = image[:, :deep], labels[:deep]
     scale = np.linspace(far, near, shape[0], dtype=np.float32)
     rows = np.cumsum(scale) - scale[0]
     rows *= (deep - 1) / rows[-1]

@@ -34,9 +34,15 @@ class Condition:
 
 @dataclass(frozen=True)
 class Sensor:
-    """A data set's camera: blur (standard deviation, pixels), noise (standard deviation at full white), JPEG
-    quality on the way to the archive (0: none), unsharp masking (share), fall-off of light to the corners,
-    severity: factor on the strengths of the evaluation side."""
+    """A data set's camera.
+
+    Attributes:
+        blur: standard deviation in pixels; noise: standard deviation at full white.
+        jpeg: quality on the way to the archive, 0 for none.
+        sharpen: share of unsharp masking; vignette: fall-off of light to the corners.
+        severity: factor on the strengths of the evaluation side.
+        air: length of the path through haze; a drone sees less of it than a satellite.
+    """
 
     blur: float = 0.4
     noise: float = 0.008
@@ -44,6 +50,7 @@ class Sensor:
     sharpen: float = 0.0
     vignette: float = 0.0
     severity: float = 1.0
+    air: float = 1.0
 
 
 def draw_condition(seeds: list[int], index: int, severity: float) -> Condition:
@@ -79,7 +86,7 @@ def degrade(rng: np.random.Generator, image: Field, condition: Condition, sensor
     shape = image.shape[1:]
     tone = np.asarray(condition.direction, np.float32)
     uneven = 1 + 0.12 * field(rng, (shape[0], shape[1]), 3.5, 140.0, 0.06)
-    transmission = 1 - 0.65 * np.clip(strong["haze"] * uneven, 0, 1)
+    transmission = 1 - 0.75 * sensor.air * np.clip(strong["haze"] * uneven, 0, 1)
     image = image * transmission + (1 - transmission) * AIRLIGHT[:, None, None]
     sigma = np.hypot(sensor.blur, 0.1 + 2.2 * strong["blur"])
     image = np.stack([gaussian_filter(channel, sigma, truncate=3.0) for channel in image])

@@ -1,6 +1,7 @@
 """Training: bit-identical when interrupted, in an order of its own, with the published recipe."""
 
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_batch_larger_than_the_data_is_an_error(tmp_path: Path) -> None:
 
 def test_model_learns_the_pairs_it_sees(tmp_path: Path) -> None:
     collected = shards(tmp_path, clean=8)
-    settings = training(steps=60, learning_rate=3e-3, augmentation={"rotate": False})
+    settings = training(steps=60, learning_rate=3e-3, augmentation={"rotate": False}, evaluate_every=60)
     clip = build(MODEL)
     pairs = Pairs(collected, "clean", "train")
     folder = tmp_path / "run"
@@ -181,3 +182,13 @@ def test_model_learns_the_pairs_it_sees(tmp_path: Path) -> None:
     curves = checkpoint.curves()
     assert curves["text_recall_1"].iloc[-1] == curves["image_recall_1"].iloc[-1] == 1.0
     assert isinstance(clip.model, open_clip.CLIP)
+
+
+def test_several_readers_give_what_one_gives(tmp_path: Path) -> None:
+    data = TrainingPairs([Pairs(shards(tmp_path), "clean")], build(MODEL), training().augmentation, seed=3)
+    pickle.loads(pickle.dumps(data))  # where processes are spawned, readers get a copy
+    alone, together = (
+        list(training_batches(data, 4, 1, 4, workers=workers, pin_memory=False)) for workers in (0, 2)
+    )
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -79,10 +79,10 @@ def test_same_bytes_twice_and_another_split_for_another_seed(tmp_path: Path) -> 
 def test_flooded_photos_are_dropped_counted_and_listed(tmp_path: Path) -> None:
     root = layouts.write_floodnet(tmp_path / "source", flooded=(8001, 8003, 6002))
     counts = run("floodnet", root, tmp_path / "out")
-    assert counts["images"] == {"evaluation": 5, "evaluation_kept": 3, "training": 10}
-    assert counts["excluded"] == {"evaluation: flooded": 2}
+    assert counts["images"] == {"evaluation": 5, "evaluation_kept": 3, "training": 10, "training_kept": 9}
+    assert counts["excluded"] == {"evaluation: flooded": 2, "training: flooded": 1}
     excluded = pd.read_csv(tmp_path / "out" / "excluded.csv", dtype=str)
-    assert set(excluded["item"]) == {"8001", "8003"}
+    assert set(excluded["item"]) == {"8001", "8003", "6002"}
     assert set(read_table(tmp_path / "out" / "patches.parquet")["unit"]) == {"8000", "8002", "8004"}
     kept = run("floodnet", root, tmp_path / "all", flooded_share=0.5)
     assert kept["images"]["evaluation_kept"] == 5

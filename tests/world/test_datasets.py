@@ -21,7 +21,7 @@ SETTINGS = MakeScenes.model_validate(
         "vaihingen": {"scale": 0.07},
         "loveda": {"train": 60, "val": 40, "test": 4, "tile": 96},
         "uavid": {"train": 2, "val": 2, "test": 1, "scale": 0.05},
-        "floodnet": {"train": 14, "val": 2, "test": 14, "scale": 0.06},
+        "floodnet": {"train": 36, "val": 2, "test": 14, "scale": 0.06},
     }
 )
 ISPRS = {(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)}
@@ -156,7 +156,7 @@ def test_uavid_frames_of_a_sequence_share_their_scene(
 
 def test_floodnet_photos_and_floods(world: dict[str, tuple[Path, list[dict[str, object]]]]) -> None:
     root = world["floodnet"][0] / "FloodNet-Supervised_v1.0"
-    for split, count in (("train", 14), ("val", 2), ("test", 14)):
+    for split, count in (("train", 36), ("val", 2), ("test", 14)):
         photos = sorted((root / split / f"{split}-org-img").glob("*.jpg"), key=lambda path: int(path.stem))
         assert len(photos) == count
         assert {f"{path.stem}_lab.png" for path in photos} == {

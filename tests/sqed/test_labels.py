@@ -1,0 +1,248 @@
+"""OA labels against what the models' logits give by hand; the store; the data set that comes of it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.runtime.checkpoints import open_checkpoint
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import checksum, read_json, read_table, write_json, write_table
+from pipeline.scenes.dataset import IGNORE
+from pipeline.segmenters.build import build, load, save
+from pipeline.segmenters.data import normalise
+from pipeline.segmenters.registry import METHODS
+from pipeline.sqed import labels
+from pipeline.sqed.assemble import assemble
+from pipeline.sqed.labels import label_patches, pool, summarise
+from pipeline.sqed.settings import LabelOaSettings
+
+SIDE, CLASSES = 32, ["ground", "roof", "tree"]
+SETTINGS = LabelOaSettings(batch=3, precision="fp32")
+INTERIOR = (0, 8, 24, 32)  # of the first patch: left, top, right, bottom
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    """A build_sqed folder of seven patches, one padded, one wholly ignored."""
+    folder = tmp_path / "build" / "toy"
+    (folder / "patches").mkdir(parents=True)
+    (folder / "labels").mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(7):
+        label = rng.integers(0, 3, (SIDE, SIDE)).astype(np.uint8)
+        label[:3] = IGNORE
+        left, top, right, bottom = INTERIOR if number == 0 else (0, 0, SIDE, SIDE)
+        if number == 0:
+            label[:8], label[:, 24:] = IGNORE, IGNORE
+        if number == 5:
+            label[:] = IGNORE
+        Image.fromarray(label).save(folder / "labels" / f"toy_{number}.png")
+        pixels = rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "patches" / f"toy_{number}.png")
+        rows.append(
+            {"patch_id": f"toy_{number}", "dataset": "toy", "unit": f"u{number}", "source": "s.png", "x": 0}
+            | {"y": 0, "width": SIDE, "height": SIDE, "left": left, "top": top, "right": right}
+            | {"bottom": bottom, "valid": 0.5, "split": "test" if number in (1, 2) else "train"}
+        )
+    write_table(folder / "patches.parquet", pd.DataFrame(rows))
+    facts = {"dataset": "toy", "title": "Toy", "subset": "Toys", "licence": "CC0", "classes": CLASSES}
+    write_json(folder / "counts.json", {**facts, "units": {"train": 5, "test": 2}})
+    return folder
+
+
+@pytest.fixture
+def methods(tmp_path: Path) -> dict[str, Path]:
+    folders = {}
+    for seed, method in enumerate(METHODS):
+        torch.manual_seed(seed)
+        folder = folders[method] = tmp_path / "retrain" / method
+        folder.mkdir(parents=True)
+        model = build(method, 3, width=0.125, depth=0.5).train()
+        for _ in range(3):  # running means away from their start
+            model(torch.randn(4, 3, SIDE, SIDE))
+        config = {"method": method, "title": METHODS[method].title, "classes": CLASSES}
+        save(folder, model.state_dict(), {**config, "architecture": {"width": 0.125, "depth": 0.5}})
+        write_json(folder / "units.json", {"train": ["v1"], "val": ["v2"]})
+    return folders
+
+
+def run(tmp_path: Path, built: Path, methods: dict[str, Path], name: str = "out") -> dict[str, Any]:
+    (tmp_path / name).mkdir(exist_ok=True)
+    with open_checkpoint(tmp_path / "store", say=lambda line: None) as checkpoint:
+        return label_patches(built, methods, SETTINGS, torch.device("cpu"), checkpoint, tmp_path / name)
+
+
+def by_hand(folder: Path, built: Path, patch: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Softmax [C,H,W] and pre-classifier map of one patch, and its label."""
+    model, _ = load(folder)
+    image = np.asarray(Image.open(built / "patches" / f"{patch}.png"))
+    with torch.inference_mode():
+        output = model(normalise(torch.from_numpy(image.copy()).permute(2, 0, 1)[None]))
+    label = np.asarray(Image.open(built / "labels" / f"{patch}.png"))
+    return output.logits[0].softmax(0).numpy(), output.features[0].numpy(), label
+
+
+def test_labels_are_what_the_logits_give_by_hand(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    run(tmp_path, built, methods)
+    masks = {}
+    for method, folder in methods.items():
+        table = read_table(tmp_path / "out" / f"{method}.parquet").set_index("patch_id")
+        assert list(table.index) == [f"toy_{number}" for number in (0, 1, 2, 3, 4, 6)]
+        for patch in ("toy_1", "toy_6"):
+            softmax, features, label = by_hand(folder, built, patch)
+            mask = masks[method, patch] = softmax.argmax(0)
+            row, known = table.loc[patch], label != IGNORE
+            assert row["oa"] == pytest.approx((mask == label)[known].mean())
+            assert row["pixels"] == known.sum()
+            confusion = np.reshape(row["confusion"], (3, 3))
+            assert confusion[1, 2] == ((label == 1) & (mask == 2)).sum()
+            assert confusion.sum() == known.sum()
+            assert row["confidence"] == pytest.approx(softmax.max(0).mean(), rel=1e-4)
+            assert row["entropy"] == pytest.approx(-(softmax * np.log(softmax)).sum(0).mean(), rel=1e-4)
+            np.testing.assert_allclose(row["feature"], features.mean((1, 2)), rtol=1e-4, atol=1e-5)
+    for method in methods:
+        table = read_table(tmp_path / "out" / f"{method}.parquet").set_index("patch_id")
+        equal = masks["abcnet", "toy_1"] == masks["unetformer", "toy_1"]
+        assert table.loc["toy_1", "agreement"] == pytest.approx(equal.mean())
+
+
+def test_padding_counts_nowhere(tmp_path: Path, built: Path, methods: dict[str, Path]) -> None:
+    run(tmp_path, built, methods)
+    left, top, right, bottom = INTERIOR
+    for method, stride in (("abcnet", 8), ("unetformer", 4)):
+        softmax, features, _ = by_hand(methods[method], built, "toy_0")
+        row = read_table(tmp_path / "out" / f"{method}.parquet").iloc[0]
+        inside = softmax.max(0)[top:bottom, left:right]
+        assert row["confidence"] == pytest.approx(inside.mean(), rel=1e-4)
+        cells = features[:, top // stride : bottom // stride, left // stride : right // stride]
+        np.testing.assert_allclose(row["feature"], cells.mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_pool_takes_whole_cells_only() -> None:
+    maps = torch.arange(16.0).view(1, 4, 4)  # 4 cells of 8 pixels a side
+    assert pool(maps, (0, 0, 32, 32), 32).item() == 7.5
+    assert pool(maps, (7, 9, 32, 32), 32).item() == maps[0, 2:, 1:].mean().item()
+    assert pool(maps, (9, 9, 15, 15), 32).item() == 7.5  # no whole cell
+
+
+def test_a_patch_without_labels_is_left_out_and_listed(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    summary = run(tmp_path, built, methods)
+    excluded = pd.read_csv(tmp_path / "out" / "excluded.csv")
+    assert excluded.to_dict("records") == [{"patch_id": "toy_5", "reason": "no labelled pixel"}]
+    assert (summary["patches"], summary["patches_test"], summary["excluded"]) == (6, 2, 1)
+    assert sum(one["share_won"] for one in summary["methods"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_new_method_does_not_forward_the_others_again(
+    tmp_path: Path, built: Path, methods: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    normal = labels.infer
+
+    def counted(model: torch.nn.Module, *rest: Any) -> Any:
+        calls.append(type(model).__name__)
+        return normal(model, *rest)
+
+    monkeypatch.setattr(labels, "infer", counted)
+    run(tmp_path, built, {"abcnet": methods["abcnet"]}, "one")
+    assert calls == ["ABCNet"] * 3
+    assert read_table(tmp_path / "one" / "abcnet.parquet")["agreement"].isna().all()
+    run(tmp_path, built, methods, "both")
+    assert calls[3:] == ["UNetFormer"] * 3
+    run(tmp_path, built, methods, "again")
+    assert len(calls) == 6
+    assert checksum(tmp_path / "both") == checksum(tmp_path / "again")
+    state, config = load(methods["abcnet"])[0].state_dict(), read_json(methods["abcnet"] / "config.json")
+    save(methods["abcnet"], {name: value * 2 for name, value in state.items()}, config)
+    run(tmp_path, built, methods, "new weights")
+    assert calls[6:] == ["ABCNet"] * 3
+
+
+def test_an_interrupted_run_goes_on_at_the_batch(
+    tmp_path: Path, built: Path, methods: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normal = labels.infer
+    calls = []
+
+    def dying(model: torch.nn.Module, *rest: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return normal(model, *rest)
+
+    monkeypatch.setattr(labels, "infer", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, built, methods)
+    run(tmp_path, built, methods)
+    assert len(calls) == 4 + 3  # three of six were done
+    monkeypatch.undo()
+    with open_checkpoint(tmp_path / "fresh") as checkpoint:
+        (tmp_path / "whole").mkdir()
+        label_patches(built, methods, SETTINGS, torch.device("cpu"), checkpoint, tmp_path / "whole")
+    assert checksum(tmp_path / "out") == checksum(tmp_path / "whole")
+
+
+def test_a_method_that_saw_a_unit_of_the_patches_is_an_error(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    write_json(methods["abcnet"] / "units.json", {"train": ["v1"], "val": ["u3"]})
+    with pytest.raises(InputError, match="u3 is in both RS-SQED and training of ABCNet"):
+        run(tmp_path, built, methods)
+
+
+def test_other_classes_and_labels_beyond_them_are_errors(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    Image.new("L", (SIDE, SIDE), 3).save(built / "labels" / "toy_4.png")
+    with pytest.raises(InputError, match=r"toy_4\.png: expected class indices below 3"):
+        run(tmp_path, built, methods)
+    counts = read_json(built / "counts.json")
+    write_json(built / "counts.json", {**counts, "classes": ["a", "b", "c"]})
+    with pytest.raises(InputError, match="expected a model of the classes"):
+        run(tmp_path, built, methods)
+
+
+def test_summary_on_a_case_worked_by_hand() -> None:
+    patches = pd.DataFrame({"patch_id": ["p", "q", "r"], "split": ["train", "test", "test"]})
+    confusions = [[8, 0, 2, 0], [4, 2, 1, 3], [0, 5, 5, 0]]  # truths 8:2, 6:4, 5:5
+    first = pd.DataFrame({"oa": [0.8, 0.7, 0.0], "confusion": confusions})
+    second = pd.DataFrame({"oa": [0.6, 0.7, 0.2], "confusion": confusions})
+    found = summarise({"a": first, "b": second}, patches, 2)
+    assert found["majority_rate"] == pytest.approx((0.8 + 0.6 + 0.5) / 3, abs=1e-4)
+    assert found["majority_rate_test"] == pytest.approx(0.55)
+    assert found["gap_of_best_two"] == pytest.approx((0.2 + 0 + 0.2) / 3, abs=1e-4)
+    assert found["methods"]["a"]["mean_oa_test"] == pytest.approx(0.35)
+    assert found["methods"]["a"]["share_won"] == pytest.approx(0.5)
+
+
+def test_rs_sqed_joins_patches_and_labels(tmp_path: Path, built: Path, methods: dict[str, Path]) -> None:
+    run(tmp_path, built, methods)
+    (tmp_path / "sqed").mkdir()
+    titles = {method: METHODS[method].title for method in methods}
+    index = assemble({"toy": built}, {"toy": tmp_path / "out"}, titles, tmp_path / "sqed")
+    again = read_table(tmp_path / "sqed" / "index.parquet")
+    pd.testing.assert_frame_equal(index, again)
+    assert len(index) == 6
+    assert index["subset"].unique().tolist() == ["Toys"]
+    assert all(Path(path).is_file() for path in index["path"])
+    for method in methods:
+        table = read_table(tmp_path / "sqed" / "methods" / f"{method}.parquet")
+        assert table["patch_id"].tolist() == index["patch_id"].tolist()
+        assert table["oa"].tolist() == index[f"oa_{method}"].tolist()
+    card = (tmp_path / "sqed" / "README.md").read_text()
+    assert "| Toy | Toys | 4 | 2 | 5 | 2 | CC0 |" in card
+    assert f"| ABCNet | {index['oa_abcnet'].mean():.4f} |" in card
+    table = read_table(tmp_path / "out" / "abcnet.parquet")
+    write_table(tmp_path / "out" / "abcnet.parquet", table.iloc[::-1])
+    with pytest.raises(InputError, match="exactly the patches"):
+        assemble({"toy": built}, {"toy": tmp_path / "out"}, titles, tmp_path / "sqed")
