@@ -28,6 +28,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_json
 from pipeline.runtime.progress import progress
 
+QUALITIES: tuple[Literal["clean"], Literal["rough"]] = ("clean", "rough")  # in the order of collecting
 BROKEN = "broken: "  # prefix of the reasons that count against `max_broken`
 ENDINGS: dict[str | None, Literal["jpg", "png"]] = {"JPEG": "jpg", "PNG": "png"}
 
@@ -40,8 +41,8 @@ def read_source(root: Path, source: Source, settings: CollectCaptions) -> Iterat
         case VocSource():
             return voc.read(root, source, centre=settings.centre, seed=settings.seed)
         case MaskSource():
-            limits = {"max_pixels": settings.max_pixels}
-            return isaid.read(root, source, centre=settings.centre, seed=settings.seed, **limits)
+            largest = settings.max_pixels
+            return isaid.read(root, source, centre=settings.centre, seed=settings.seed, max_pixels=largest)
         case TarSource():
             return rs5m.read(root, source)
         case CsvSource():
@@ -94,9 +95,6 @@ def collect(
                 f"{kind} sources ({', '.join(wanted)}): expected pairs, found none usable: {counts}"
             )
     write_json(out / "counts.json", counts)
-
-
-QUALITIES: tuple[Literal["clean"], Literal["rough"]] = ("clean", "rough")
 
 
 def _collect_source(

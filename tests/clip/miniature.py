@@ -3,13 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.captions.collect import collect
 from pipeline.clip.settings import ClipModel, ClipTraining
 from tests.captions import layouts
-
-torch.set_num_threads(1)  # for models this small, threads that wait for each other cost minutes
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 16,

@@ -114,7 +114,7 @@ def configure(workspace: Workspace) -> None:
 def test_real_pixels_from_captions_to_recommendation(tmp_path: Path) -> None:
     assert SAMPLES
     workspace = Workspace(tmp_path / "project")
-    raw = workspace.path / "data/raw/scenes"
+    raw = workspace.path / "data/raw"
     kinds = write_captions(Path(SAMPLES), raw / "captions")
     write_dubai(Path(SAMPLES), raw / "scenes/loveda")
     configure(workspace)
