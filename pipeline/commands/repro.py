@@ -57,10 +57,10 @@ def repro(jobs: int | None = None) -> int:
         for name in failed:
             print(f"\n{name} ({LOGS / name}.log ends with)\n{_tail(LOGS / f'{name}.log')}", file=sys.stderr)
         return 1
-    check = subprocess.run(["dvc", "repro", "--quiet"], check=False)
-    if check.returncode:
-        return check.returncode
     if todo:
+        check = subprocess.run(["dvc", "repro", "--quiet"], check=False)
+        if check.returncode:
+            return check.returncode
         dvc_files.sort_lock(list(graph))
     print(f"\n{from_results(Path('results'))}\n\nreport: data/{parameters.profile}/report/index.html")
     return 0
