@@ -142,6 +142,7 @@ def test_a_killed_training_resumes_to_the_same_bytes(unchanged: Workspace, tmp_p
         ("params.yaml", "datasets", ["lovedata"], "lovedata"),
         ("params.yaml", "profile", "big", "profile"),
         ("params.yaml", "model.alpha", -1, "model.alpha"),
+        ("params.yaml", "model.alhpa", 0.5, "did you mean alpha?"),
         ("configs/smoke.yaml", "train_sqa.epoch", 3, "did you mean epochs?"),
         ("configs/smoke.yaml", "threads", "many", "threads"),
     ],
