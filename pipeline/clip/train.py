@@ -39,7 +39,7 @@ def train(
 ) -> None:
     """Train `clip` in place on all `pairs` together, evaluating on `held_out`.
 
-    Raises InputError when there are fewer pairs than a batch, and ArithmeticError when the loss is no number.
+    Raises InputError when there are fewer pairs than a batch, and when the loss is not finite.
     """
     data = TrainingPairs(pairs, clip, settings.augmentation, settings.seed)
     if len(data) < settings.batch:
@@ -65,7 +65,9 @@ def train(
             images, texts, scale = model(pixels.to(device, non_blocking=True), tokens.to(device))
             loss = loss_of(images, texts, scale)
         if not torch.isfinite(loss):
-            raise ArithmeticError(f"loss is {loss.item()} at step {step}; lower the learning rate")
+            raise InputError(
+                f"CLIP: the loss is {loss.item()} at step {step}; lower learning_rate; the last saved state is kept"
+            )
         optimizer.zero_grad()
         scaler.scale(loss).backward()
         if settings.clip_gradient is not None:

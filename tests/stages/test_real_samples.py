@@ -101,7 +101,7 @@ def configure(workspace: Workspace) -> None:
         "prepare_captions.root": "data/raw/captions",
         "prepare_scenes.make": None,
         "prepare_scenes.root": "data/raw/scenes",
-        # Shorter than the default, to end within four minutes; CLIP_Sem and the refiner are as they are there.
+        # Shorter than the default, to end within four minutes; CLIP_Sem and the refiner are as there.
         "refine_captions.judge.training.steps": 80,
         "pretrain_clip_rs.steps": 150,
         "collect_captions.sources": [
