@@ -66,7 +66,8 @@ def train(
             loss = loss_of(images, texts, scale)
         if not torch.isfinite(loss):
             raise InputError(
-                f"CLIP: the loss is {loss.item()} at step {step}; lower learning_rate; the last saved state is kept"
+                f"CLIP: the loss is {loss.item()} at step {step}; lower learning_rate; the last saved state "
+                "is kept"
             )
         optimizer.zero_grad()
         scaler.scale(loss).backward()
