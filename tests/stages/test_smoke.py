@@ -126,7 +126,6 @@ def test_a_killed_training_resumes_to_the_same_bytes(unchanged: Workspace, tmp_p
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not folder.exists()
