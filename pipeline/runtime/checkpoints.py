@@ -43,7 +43,7 @@ def fingerprint(facts: dict[str, Any]) -> str:
 def open_checkpoint(
     folder: Path, *, seconds: float = 60.0, say: Callable[[str], None] = print
 ) -> Iterator["Checkpoint"]:
-    """The checkpoint in `folder`, locked against other processes; SIGTERM and SIGINT save before they end it.
+    """The checkpoint in `folder`, locked against other processes; SIGTERM and SIGINT save a running training.
 
     seconds: least time between two saves. Raises InputError when another process has the folder.
     """
@@ -105,6 +105,7 @@ class Checkpoint:
     def finish(self, step: int) -> None:
         """Keep the final state."""
         self.save(step)
+        self._parts = {}
 
     def save(self, step: int) -> None:
         """Write the state; the former one stays whole until the new one is."""
@@ -151,11 +152,14 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def catching_signals(self) -> Iterator[None]:
-        """Remember the first SIGTERM or SIGINT until the next `step`; a second one interrupts at once."""
+        """Between `resume` and `finish`, keep the first SIGTERM or SIGINT until the next `step`.
+
+        A second one, or one at another time (then every file is whole), ends the process at once.
+        """
 
         def remember(number: int, frame: object) -> None:
-            if self._signal is not None:
-                raise KeyboardInterrupt
+            if self._signal is not None or not self._parts:
+                raise SystemExit(128 + number)
             self._signal = number
 
         try:

@@ -58,6 +58,15 @@ def test_a_resumed_training_is_bit_identical(tmp_path: Path, by_signal: bool) ->
     assert "resuming at step 6" in said
 
 
+def test_without_a_training_a_signal_ends_the_process_at_once(tmp_path: Path) -> None:
+    with open_checkpoint(tmp_path) as checkpoint:
+        with pytest.raises(SystemExit, match="143"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        train(checkpoint, 2)
+        with pytest.raises(SystemExit, match="143"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_finished_training_only_exports(tmp_path: Path) -> None:
     with open_checkpoint(tmp_path) as checkpoint:
         expected = train(checkpoint, 4)
