@@ -24,9 +24,7 @@ def require(variants: Iterable[str], baselines: Iterable[str]) -> None:
     for key, names in (("variants", set(variants)), ("baselines", set(baselines))):
         missing = [name for name in ALWAYS[key] if name not in names]
         if missing:
-            raise InputError(
-                f"params.yaml: {key}: expected {', '.join(ALWAYS[key])}, missing {', '.join(missing)}"
-            )
+            raise InputError(f"{key}: expected {', '.join(ALWAYS[key])}, missing {', '.join(missing)}")
 
 
 def compare(quality: pd.DataFrame, recommendation: pd.DataFrame, draws: Draws) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pipeline.runtime.settings import Settings
 
 
 class ModelSettings(Settings):
-    """Section `model` of params.yaml: architecture and loss (sections 3.2.1-3.2.5)."""
+    """Architecture and loss, the same at every scale (sections 3.2.1-3.2.5)."""
 
     width: int = Field(ge=1)  # common width of both branches after projection, and of the MLP
     blocks: int = Field(ge=0)  # ViT blocks of A_Sem
@@ -31,7 +31,7 @@ class TrainSqaSettings(Settings):
 
 
 class Variant(Settings):
-    """One entry of `variants` in params.yaml: an RS-SQA model, by the encoder whose features it reads."""
+    """One RS-SQA model, by the encoder whose features it reads."""
 
     encoder: str
 
