@@ -4,6 +4,7 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.runtime import code
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json, write_json
 from pipeline.segmenters.registry import method
@@ -11,11 +12,14 @@ from pipeline.segmenters.registry import method
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pipeline.segmenters.backbones.checkpoints import KeyReport
+
 
 def architecture_files(name: str) -> list[Path]:
-    """The source files that define the network of that name."""
+    """The source files that define the network of that name: its own, and what that one imports."""
     method(name)
-    return [Path(__file__).parent / "architectures" / f"{part}.py" for part in (name, "backbones", "blocks")]
+    own = Path(__file__).parent / "architectures" / f"{name}.py"
+    return [own, *sorted(code.imported_files(own))]
 
 
 def network(name: str) -> "type[nn.Module]":
@@ -28,16 +32,41 @@ def network(name: str) -> "type[nn.Module]":
 
 
 def build(
-    name: str, classes: int, width: float = 1.0, depth: float = 1.0, pretrained: bool = False
+    name: str,
+    classes: int,
+    width: float = 1.0,
+    depth: float = 1.0,
+    pretrained: bool = False,
+    variant: str | None = None,
 ) -> "nn.Module":
     """A segmenter of `classes` classes: images [B,3,H,W], normalised -> `blocks.Output`.
 
     width scales the channels, depth the blocks of each stage (1.0: as published); pretrained: the backbone's
-    public weights, at the published size only. Raises InputError for an unknown method.
+    public weights, at the published size only; variant: one of the method's sizes, None for its default.
+    Raises InputError for an unknown method or variant.
     """
     if classes < 2:
         raise InputError(f"{method(name).title}: expected at least 2 classes, found {classes}")
-    return network(name)(classes, width, depth, pretrained)
+    if variant is None:
+        return network(name)(classes, width, depth, pretrained)
+    if variant not in method(name).variants:
+        known = ", ".join(method(name).variants) or "none"
+        raise InputError(f"{method(name).title}: unknown variant {variant!r}; known are: {known}")
+    return network(name)(classes, width, depth, pretrained, variant)
+
+
+def load_backbone(model: "nn.Module", path: Path) -> "KeyReport":
+    """Fill the backbone of a segmenter from a public checkpoint file; what became of each of its keys.
+
+    Raises InputError when the method has no reader for such files, or the file is not one of this backbone.
+    """
+    from pipeline.segmenters.backbones import checkpoints
+
+    convert = getattr(model, "public_backbone", None)
+    if convert is None:
+        raise InputError(f"{path}: {type(model).__name__} reads no backbone files; set pretrained to a bool")
+    (backbone,) = (one for name, one in model.named_modules() if name.rpartition(".")[2] == "backbone")
+    return checkpoints.load_backbone(backbone, path, convert)
 
 
 def save(folder: Path, state: dict[str, "Tensor"], config: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.scenes.dataset import IGNORE
-from pipeline.segmenters.architectures.blocks import Output
+from pipeline.segmenters.blocks import Output
 
 DICE_SMOOTH = 0.05  # as in GeoSeg
 
@@ -25,14 +25,13 @@ def dice(logits: Tensor, labels: Tensor) -> Tensor:
 
     score = (2 * I + e) / (P + Y + e), averaged over all C classes.
     """
-    classes = logits.shape[1]
-    valid = (labels != IGNORE).unsqueeze(1)
-    probabilities = logits.softmax(1) * valid
-    truth = F.one_hot(labels.where(labels != IGNORE, 0), classes).permute(0, 3, 1, 2) * valid
+    classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1)
+    truth = (labels.unsqueeze(1) == classes).to(logits.dtype)  # an ignored pixel is of no class
+    probabilities = logits.softmax(1) * (labels != IGNORE).unsqueeze(1)
     overlap = (probabilities * truth).sum((0, 2, 3))
-    size = probabilities.sum((0, 2, 3)) + truth.sum((0, 2, 3))
-    loss = 1 - (2 * overlap + DICE_SMOOTH) / (size + DICE_SMOOTH)
-    return (loss * (truth.sum((0, 2, 3)) > 0)).mean()
+    truths = truth.sum((0, 2, 3))
+    loss = 1 - (2 * overlap + DICE_SMOOTH) / (probabilities.sum((0, 2, 3)) + truths + DICE_SMOOTH)
+    return (loss * (truths > 0)).mean()
 
 
 def total_loss(

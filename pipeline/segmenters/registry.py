@@ -6,15 +6,23 @@ from pipeline.runtime.errors import InputError
 
 
 class Method(NamedTuple):
-    """title: the paper's name; network: the class in pipeline/segmenters/architectures/<name>.py."""
+    """title: the paper's name; network: the class in pipeline/segmenters/architectures/<name>.py; variants:
+    the sizes that the class knows as `variant`, its default first."""
 
     title: str
     network: str
+    variants: tuple[str, ...] = ()
 
 
 METHODS = {
+    "banet": Method("BANet", "BANet"),
     "abcnet": Method("ABCNet", "ABCNet"),
+    "manet": Method("MANet", "MANet"),
+    "a2fpn": Method("A2FPN", "A2FPN"),
+    "upernet": Method("UperNet(RSP-ViTAEv2-S)", "UperNet"),
     "unetformer": Method("UNetFormer", "UNetFormer"),
+    "dcswin": Method("DC-Swin", "DCSwin"),
+    "aerialformer": Method("AerialFormer", "AerialFormer", variants=("t", "s", "b")),
 }
 
 

@@ -1,23 +1,28 @@
 """Training of one segmenter on one data set's training side (section 4.1.2)."""
 
+import math
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
 from torch import nn
+from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 
 from pipeline.runtime.checkpoints import Checkpoint
 from pipeline.runtime.devices import autocast
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
-from pipeline.segmenters.build import build
-from pipeline.segmenters.data import Sample, TrainingSamples, WholeTiles, normalise
+from pipeline.segmenters.build import build, load_backbone
+from pipeline.segmenters.data import Sample, Tiles, TrainingSamples, WholeTiles, normalise
 from pipeline.segmenters.losses import confusion_matrix, mean_iou, overall_accuracy, total_loss
 from pipeline.segmenters.optimisation import make_optimizer, rate
 from pipeline.segmenters.settings import Recipe
+
+if TYPE_CHECKING:
+    from pipeline.segmenters.backbones.checkpoints import KeyReport
 
 
 class MeanLoss:
@@ -41,6 +46,14 @@ class MeanLoss:
         self.total, self.count = state["total"], state["count"]
 
 
+class Trained(NamedTuple):
+    """state: of the model with the best mIoU on the val part; backbone: what became of the keys of the file
+    that `pretrained` names, None where it names none."""
+
+    state: dict[str, torch.Tensor]
+    backbone: "KeyReport | None"
+
+
 def train(
     method: str,
     dataset: str,
@@ -51,25 +64,34 @@ def train(
     device: torch.device,
     checkpoint: Checkpoint,
     workers: int = 0,
-) -> dict[str, torch.Tensor]:
-    """Train `method` on the tiles in `folder`; returns the state with the best mIoU on the val part.
+) -> Trained:
+    """Train `method` on the tiles in `folder`, validating on the part of them that is never trained on.
 
     folder holds images/ and labels/; tiles is training.parquet (tile_id, part). The same seed, recipe and
     number of threads give the same weights, interrupted or not (on a CPU, to the last bit). Raises InputError
-    when a part is empty or the loss is not finite.
+    when a part is empty, a loss or weight is not finite (the last saved state stays as it was) or memory runs
+    out.
     """
-    train_tiles, val_tiles = (tiles[tiles["part"] == part] for part in ("train", "val"))
-    if train_tiles.empty or val_tiles.empty:
-        raise InputError(f"{folder}: expected tiles of both parts, train and val, found only one")
+    train_ids, val_ids = (list(tiles["tile_id"][tiles["part"] == part]) for part in ("train", "val"))
+    for part, ids in (("train", train_ids), ("val", val_ids)):
+        if not ids:
+            raise InputError(
+                f"{folder}: expected tiles of both parts, train and val, found none of {part}; the training "
+                "side has too few source units left: give it more, or change build_sqed's val_share"
+            )
     seed = (recipe.seed, zlib.crc32(f"{method} {dataset}".encode()))
     torch.manual_seed(zlib.crc32(repr(seed).encode()))
-    model = build(method, classes, recipe.width, recipe.depth, recipe.pretrained)
+    public = recipe.pretrained if isinstance(recipe.pretrained, bool) else False
+    model = build(method, classes, recipe.width, recipe.depth, public, recipe.variant)
+    backbone = load_backbone(model, Path(recipe.pretrained)) if isinstance(recipe.pretrained, str) else None
     model = model.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(model, recipe)
-    samples = TrainingSamples(folder, train_tiles, classes, recipe, seed)
+    reader = Tiles(folder, classes)
+    samples, held_out = TrainingSamples(reader, train_ids, recipe, seed), WholeTiles(reader, val_ids)
     per_epoch = samples.steps_per_epoch
     steps = recipe.steps if recipe.steps is not None else (recipe.epochs or 0) * per_epoch
     interval = recipe.validate_every * (1 if recipe.steps is not None else per_epoch)
+    weights = [*model.parameters(), *(one for one in model.buffers() if one.is_floating_point())]
 
     mean_loss = MeanLoss()
     step = checkpoint.resume(model=model, optimizer=optimizer, mean_loss=mean_loss)
@@ -82,49 +104,79 @@ def train(
         generator=torch.Generator(),
         pin_memory=device.type == "cuda",
     )
-    with progress(total=steps, description=f"{method} on {dataset}", unit="step") as bar:
-        bar.update(step)
-        for images, labels in loader:
+    try:
+        with progress(total=steps, description=f"{method} on {dataset}", unit="step") as bar:
+            bar.update(step)
             model.train()
-            for group in optimizer.param_groups:
-                group["lr"] = rate(recipe, group["peak"], step, steps, per_epoch)
-            with autocast(device, recipe.precision):
-                output = model(normalise(images.to(device, non_blocking=True)))
-            labels = labels.to(device, non_blocking=True)
-            loss = total_loss(output, labels, recipe.smoothing, recipe.dice, recipe.auxiliary)
-            if not torch.isfinite(loss):
-                shown = ", ".join(samples.tile_of(step * recipe.batch + n) for n in range(recipe.batch))
-                raise InputError(
-                    f"{method} on {dataset}: the loss is {loss.item()} at step {step} (tiles {shown}); lower "
-                    "retrain_segmenter's lr; the last saved state is kept"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            mean_loss.add(loss.item())
-            step += 1
-            bar.update()
-            if step % interval == 0 or step == steps:
-                accuracy, iou = validate(model, folder, val_tiles, classes, recipe, device, workers)
-                lr = max(group["lr"] for group in optimizer.param_groups)
-                row = {"loss": mean_loss.take(), "lr": lr, "val_oa": accuracy, "val_miou": iou}
-                checkpoint.log(step=step, epoch=round(step / per_epoch, 3), **row)
-                checkpoint.keep_best(iou, model)
-            checkpoint.step(step)
+            for images, labels in loader:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate(recipe, group["peak"], step, steps, per_epoch)
+                with autocast(device, recipe.precision):
+                    output = model(normalise(images.to(device, non_blocking=True)))
+                labels = labels.to(device, non_blocking=True)
+                loss = total_loss(output, labels, recipe.smoothing, recipe.dice, recipe.auxiliary)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise _diverged(f"the loss is {value}", step, samples)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                # Before they can be validated or saved.
+                if not math.isfinite(norm := get_total_norm(weights).item()):
+                    raise _diverged(f"the norm of the weights is {norm}", step, samples)
+                mean_loss.add(value)
+                step += 1
+                bar.update()
+                if step % interval == 0 or step == steps:
+                    accuracy, iou = validate(model, held_out, classes, recipe, device, workers)
+                    lr = max(group["lr"] for group in optimizer.param_groups)
+                    row = {"loss": mean_loss.take(), "lr": lr, "val_oa": accuracy, "val_miou": iou}
+                    checkpoint.log(step=step, epoch=round(step / per_epoch, 3), **row)
+                    checkpoint.keep_best(iou, model)
+                    model.train()
+                checkpoint.step(step)
+    except InputError as error:
+        # From a data loader's process it comes with its traceback as the message.
+        reason = str(error).rpartition("InputError: ")[2].strip()
+        raise InputError(f"{method} on {dataset}: {reason}") from None
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        raise InputError(
+            f"{method} on {dataset}: out of memory at step {step}, with batch {recipe.batch}, "
+            f"crop {recipe.crop} (0: whole tiles) and width {recipe.width}; lower retrain_segmenter's batch "
+            "(2 or more), crop or width; the last saved state is kept"
+        ) from None
     checkpoint.finish(step)
     state = checkpoint.best_state()
     if state is None:
         raise InputError(
             f"{folder}: the val part has no labelled pixel; check the labels of the training side"
         )
-    return state
+    return Trained(state, backbone)
+
+
+def _diverged(what: str, step: int, samples: TrainingSamples) -> InputError:
+    first = step * samples.recipe.batch
+    shown = ", ".join("+".join(samples.tiles_of(first + place)) for place in range(samples.recipe.batch))
+    return InputError(
+        f"{what} at step {step} (tiles {shown}); lower retrain_segmenter's lr; the last saved state is kept"
+    )
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether it is the error of an allocator: CUDA's has a class, MPS's and the CPU's only a message."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(
+        words in str(error) for words in ("not enough memory", "can't allocate memory", "out of memory")
+    )
 
 
 @torch.inference_mode()
 def validate(
     model: nn.Module,
-    folder: Path,
-    tiles: pd.DataFrame,
+    tiles: WholeTiles,
     classes: int,
     recipe: Recipe,
     device: torch.device,
@@ -132,9 +184,8 @@ def validate(
 ) -> tuple[float, float]:
     """Overall accuracy and mean IoU of the model on whole tiles, over one common confusion matrix."""
     model.eval()
-    whole = WholeTiles(folder, tiles, classes)
     loader: DataLoader[Sample] = DataLoader(
-        whole, batch_size=recipe.batch, num_workers=workers, generator=torch.Generator()
+        tiles, batch_size=recipe.batch, num_workers=workers, generator=torch.Generator()
     )
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     for images, labels in loader:

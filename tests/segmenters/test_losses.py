@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, jaccard_score
 from sklearn.metrics import confusion_matrix as reference_confusion
 
 from pipeline.scenes.dataset import IGNORE
-from pipeline.segmenters.architectures.blocks import Output
+from pipeline.segmenters.blocks import Output
 from pipeline.segmenters.losses import (
     confusion_matrix,
     dice,
@@ -69,12 +69,25 @@ def test_a_batch_without_labels_gives_zero_and_finite_gradients() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_auxiliary_outputs_are_weighted_also_when_the_batch_is_two() -> None:
+@pytest.mark.parametrize("heads", [0, 1, 2])
+def test_auxiliary_outputs_of_a_batch_of_two(heads: int) -> None:
+    """With two images the batch is as long as the pair (main, auxiliary) that public code looks for."""
     logits, labels = sample()
-    main = total_loss(Output(logits, logits, []), labels, 0.05, 1.0, 0.4)
-    joint = total_loss(Output(logits, logits, [logits, 2 * logits]), labels, 0.05, 1.0, 0.4)
-    extra = soft_cross_entropy(logits, labels, 0.05) + soft_cross_entropy(2 * logits, labels, 0.05)
-    assert float(joint - main) == pytest.approx(0.4 * float(extra), rel=1e-5)
+    assert len(logits) == 2
+    main, *auxiliary = (logits * factor for factor in (1.0, -0.5, 2.0)[: heads + 1])
+    reference = torch.nn.CrossEntropyLoss(ignore_index=IGNORE, label_smoothing=0.05)
+    expected = (
+        reference(main, labels) + dice(main, labels) + 0.4 * sum(reference(x, labels) for x in auxiliary)
+    )
+    found = total_loss(Output(main, main, auxiliary), labels, 0.05, 1.0, 0.4)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_plain_cross_entropy_without_dice() -> None:
+    """The recipes of RSP and AerialFormer."""
+    logits, labels = sample()
+    expected = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORE)
+    assert float(total_loss(Output(logits, logits, []), labels, 0, 0, 0.4)) == pytest.approx(float(expected))
 
 
 def test_scores_against_scikit_learn() -> None:

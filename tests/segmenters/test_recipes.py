@@ -1,4 +1,4 @@
-"""Recipes: merging, published values, schedules against torch's, parameter groups, augmentation."""
+"""Recipes: merging, published values, schedules against torch's, parameter groups."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ import torch
 
 from pipeline.commands.parameters import read_yaml
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.dataset import IGNORE
-from pipeline.segmenters.augmentation import augment, degrade, smart_crop
+from pipeline.scenes.registry import DATASETS
 from pipeline.segmenters.build import build
 from pipeline.segmenters.optimisation import make_optimizer, rate
+from pipeline.segmenters.registry import METHODS
 from pipeline.segmenters.settings import Recipe, RetrainSegmenterSettings
 
 ROOT = Path(__file__).parents[2]
@@ -28,28 +28,57 @@ def embedded(**changes: Any) -> Recipe:
 
 
 @pytest.mark.parametrize("profile", ["embedded", "smoke", "paper"])
-def test_every_cell_of_every_profile_is_valid(profile: str) -> None:
+def test_every_profile_has_the_forty_cells(profile: str) -> None:
     settings = RetrainSegmenterSettings.model_validate(section(profile))
-    for method, cells in settings.cells.items():
-        for dataset in cells:
+    assert list(settings.methods) == list(METHODS)
+    for method in METHODS:
+        assert set(settings.cells[method]) == set(DATASETS)
+        for dataset in DATASETS:
             settings.recipe(method, dataset)
-    assert set(settings.cells) == set(settings.methods)
 
 
-def test_published_values_of_unetformer() -> None:
-    """GeoSeg's configs: epochs, crop, schedule, rates."""
-    settings = RetrainSegmenterSettings.model_validate(section("paper"))
-    expected = {
-        "potsdam": (45, 768, "warm_restarts"),
-        "vaihingen": (105, 512, "warm_restarts"),
-        "loveda": (30, 512, "cosine"),
-        "uavid": (40, 0, "cosine"),
-    }
-    for dataset, facts in expected.items():
-        recipe = settings.recipe("unetformer", dataset)
-        assert (recipe.epochs, recipe.crop, recipe.schedule) == facts
-        assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay) == (6e-4, 6e-5, 0.01)
-        assert (recipe.batch, recipe.lookahead, recipe.period, recipe.pretrained) == (2, 5, 15, True)
+def paper(method: str, dataset: str) -> Recipe:
+    return RetrainSegmenterSettings.model_validate(section("paper")).recipe(method, dataset)
+
+
+# method, data set, epochs, crop, schedule, first period, rate, backbone's, decay, last rate, flips, turns
+GEOSEG = [
+    ("unetformer", "loveda", 30, 512, "cosine", 15, 6e-4, 6e-5, 0.01, 1e-6, (0.5, 0), 0),
+    ("unetformer", "potsdam", 45, 768, "warm_restarts", 15, 6e-4, 6e-5, 0.01, 0, (0, 0), 0),
+    ("unetformer", "vaihingen", 105, 512, "warm_restarts", 15, 6e-4, 6e-5, 0.01, 0, (0, 0), 0.5),
+    ("unetformer", "uavid", 40, 0, "cosine", 15, 6e-4, 6e-5, 0.01, 0, (0.5, 0.5), 0),
+    ("dcswin", "loveda", 30, 512, "cosine", 15, 6e-4, 6e-5, 0.01, 1e-6, (0.5, 0.5), 0),
+    ("dcswin", "potsdam", 30, 512, "warm_restarts", 10, 1e-3, 1e-4, 2.5e-4, 0, (0, 0), 0.5),
+    ("dcswin", "vaihingen", 70, 512, "warm_restarts", 10, 1e-3, 1e-4, 2.5e-4, 0, (0, 0), 0.5),
+    ("abcnet", "vaihingen", 100, 512, "warm_restarts", 15, 6e-4, 6e-5, 0.01, 0, (0, 0), 0.5),
+    ("manet", "vaihingen", 100, 512, "warm_restarts", 15, 6e-4, 6e-5, 0.01, 0, (0, 0), 0.5),
+    ("banet", "loveda", 45, 512, "cosine", 15, 5e-4, 5e-4, 2.5e-3, 1e-6, (0.5, 0.5), 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("facts", GEOSEG, ids=lambda facts: f"{facts[0]}-{facts[1]}")
+def test_published_values_of_geoseg_and_its_forks(facts: tuple[Any, ...]) -> None:
+    one = paper(*facts[:2])
+    assert facts[2:] == (
+        one.epochs, one.crop, one.schedule, one.period, one.lr, one.backbone_lr, one.weight_decay, one.lr_end,
+        (one.horizontal_flip, one.vertical_flip), one.rotate90,
+    )  # fmt: skip
+    assert (one.batch, one.lookahead, one.undecayed, one.mosaic) == (2, 5, "biases", 0.25)
+    assert (one.smoothing, one.dice, one.scaling, one.photometric) == (0.05, 1.0, "choice", 0)
+
+
+@pytest.mark.parametrize(("method", "steps"), [("upernet", 80_000), ("aerialformer", 160_000)])
+def test_published_values_in_mmsegmentation(method: str, steps: int) -> None:
+    for dataset in DATASETS:
+        one = paper(method, dataset)
+        assert (one.epochs, one.steps, one.batch, one.crop) == (None, steps, 2, 512)
+        assert (one.lr, one.backbone_lr, one.weight_decay, one.undecayed) == (6e-5, 6e-5, 0.01, "norms")
+        assert (one.schedule, one.power, one.warm_up_steps, one.warm_up_ratio) == ("poly", 1, 1500, 1e-6)
+        assert (one.lr_end, one.lookahead, one.smoothing, one.dice, one.auxiliary) == (0, 0, 0, 0, 0.4)
+        assert (one.mosaic, one.photometric, one.horizontal_flip, one.vertical_flip) == (0, 0.5, 0.5, 0)
+        # 0.5 to 2 times 512 px; only LoveDA's images come as 1024 px
+        assert one.scales == ((0.25, 1) if dataset == "loveda" else (0.5, 2))
+    assert paper("aerialformer", "potsdam").variant == "t"
 
 
 def test_a_cell_wins_over_its_method_and_the_method_over_the_default() -> None:
@@ -70,6 +99,14 @@ def test_a_cell_wins_over_its_method_and_the_method_over_the_default() -> None:
         ("cells", {"crop": "wide"}, r"cells\.abcnet\.uavid\.crop.*wide"),
         ("cells", {"epochs": 3}, "exactly one of epochs and steps"),
         ("cells", {"degrade": 0.5, "degradations": []}, "degradations is empty"),
+        ("cells", {"scaling": "range", "scales": [2.0, 0.5]}, "the lower first"),
+        ("cells", {"crop": 0, "scales": [1.0, 1.5]}, "need one scale"),
+        ("cells", {"pretrained": ""}, r"cells\.abcnet\.uavid\.pretrained"),
+        (
+            "cells",
+            {"variant": "t"},
+            r"cells\.abcnet\.uavid\.variant: expected null \(abcnet has one size\), found 't'",
+        ),
     ],
 )
 def test_wrong_values_are_named_by_their_key(where: str, values: dict[str, Any], message: str) -> None:
@@ -129,22 +166,74 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_the_end() -> None:
     assert np.all(np.diff(rates[20:]) < 0)
 
 
-def test_parameter_groups() -> None:
-    for method in ("abcnet", "unetformer"):
-        model = build(method, 3, width=0.25, depth=0.5)
-        recipe = embedded(lr=1e-2, backbone_lr=1e-3, weight_decay=0.1, lookahead=5)
-        group_of = {
-            id(parameter): group
-            for group in make_optimizer(model, recipe).param_groups
-            for parameter in group["params"]
-        }
-        names = dict(model.named_parameters())
-        assert len(group_of) == len(names)
-        assert any("backbone" in name for name in names)
-        for name, parameter in names.items():
-            group = group_of[id(parameter)]
-            assert group["lr"] == (1e-3 if "backbone" in name else 1e-2)
-            assert group["weight_decay"] == (0.0 if name.endswith("bias") else 0.1)
+def test_poly_is_torchs_with_a_linear_warm_up() -> None:
+    recipe = embedded(schedule="poly", power=0.9, warm_up_steps=8, warm_up_ratio=1e-6, lr_end=0.0)
+
+    def both(one: torch.optim.Optimizer) -> Any:
+        schedulers = torch.optim.lr_scheduler
+        return schedulers.ChainedScheduler(
+            [schedulers.LinearLR(one, 1e-6, total_iters=8), schedulers.PolynomialLR(one, 60, 0.9)]
+        )
+
+    found = [rate(recipe, 0.5, step, 60, 7) for step in range(60)]
+    assert found == pytest.approx(torch_rates(both, 60), rel=1e-5)
+    assert found[0] == pytest.approx(0.5e-6)
+
+
+def groups_by_name(model: torch.nn.Module, recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The optimiser's group of each parameter that is in one."""
+    group_of = {
+        id(parameter): group
+        for group in make_optimizer(model, recipe).param_groups
+        for parameter in group["params"]
+    }
+    return {name: group_of[id(one)] for name, one in model.named_parameters() if id(one) in group_of}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_parameter_groups_as_in_geoseg(method: str) -> None:
+    model = build(method, 3, width=0.125, depth=0.25)
+    recipe = embedded(lr=1e-2, backbone_lr=1e-3, weight_decay=0.1, lookahead=5, undecayed="biases")
+    found = groups_by_name(model, recipe)
+    assert any("backbone" in name for name in found)
+    assert any("backbone" not in name for name in found)
+    for name, group in found.items():
+        assert group["lr"] == (1e-3 if "backbone" in name else 1e-2)
+        assert group["weight_decay"] == (0.0 if name.endswith(".bias") else 0.1)
+    if method == "unetformer":  # a table, whatever it is called
+        assert found["block8.attention.position_bias"]["weight_decay"] == 0.1
+
+
+def test_frozen_parameters_are_not_in_the_optimiser() -> None:
+    model = build("dcswin", 3, width=0.125, depth=0.25)  # its patch embedding and first stage are frozen
+    trained = {name for name, one in model.named_parameters() if one.requires_grad}
+    assert 0 < len(trained) < len(list(model.parameters()))
+    assert set(groups_by_name(model, embedded())) == trained
+
+
+def test_what_mmsegmentation_does_not_decay() -> None:
+    class Toy(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+            self.norm = torch.nn.LayerNorm(4)
+            self.head = torch.nn.Linear(4, 2)
+            self.relative_position_bias_table = torch.nn.Parameter(torch.zeros(9, 2))
+            self.absolute_pos_embed = torch.nn.Parameter(torch.zeros(9, 4))
+
+    found = groups_by_name(Toy(), embedded(undecayed="norms", weight_decay=0.1))
+    spared = {name for name, group in found.items() if group["weight_decay"] == 0}
+    tables = {"relative_position_bias_table", "absolute_pos_embed"}
+    assert spared == {"norm.weight", "norm.bias"} | tables
+    # Swin: 2 norms a block, one per patch merging, patch embedding and output; a table of positions a block.
+    swin = build("aerialformer", 3, width=0.125, depth=0.25)
+    layer_norms = [one for one in swin.modules() if isinstance(one, torch.nn.LayerNorm)]
+    tables = {name for name, _ in swin.named_parameters() if name.endswith("relative_position_bias_table")}
+    found = groups_by_name(swin, embedded(undecayed="norms", weight_decay=0.1))
+    spared = {name for name, group in found.items() if group["weight_decay"] == 0}
+    assert tables
+    assert len(spared - tables) == 2 * len(layer_norms)
+    assert tables <= spared
 
 
 def test_lookahead_pulls_back_every_fifth_step() -> None:
@@ -160,71 +249,3 @@ def test_lookahead_pulls_back_every_fifth_step() -> None:
         places.append(float(layer.weight.detach()))
     assert places[5] == pytest.approx(places[0] - 0.5, abs=1e-4)
     assert places[10] == pytest.approx(places[5] - 0.25, abs=1e-4)
-
-
-def checker(height: int = 40, width: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """An image whose red channel is its label times 50."""
-    label = np.random.default_rng(0).integers(0, 5, (height // 4, width // 4)).repeat(4, 0).repeat(4, 1)
-    image = np.stack([label * 50, label * 0, label * 0 + 9], -1)
-    return image.astype(np.uint8), label.astype(np.uint8)
-
-
-def test_geometry_keeps_image_and_label_together() -> None:
-    image, label = checker()
-    recipe = embedded(crop=24, horizontal_flip=0.5, vertical_flip=0.5, rotate90=0.5, degrade=0.0)
-    seen = set()
-    for seed in range(30):
-        one, truth = augment(image, label, recipe, np.random.default_rng(seed))
-        assert one.shape == (24, 24, 3)
-        np.testing.assert_array_equal(one[..., 0], truth * 50)
-        seen.add(truth.tobytes())
-    assert len(seen) > 25
-
-
-def test_random_scaling() -> None:
-    image, label = checker()
-    recipe = embedded(crop=0, scales=(2.0,), horizontal_flip=0, vertical_flip=0, rotate90=0, degrade=0.0)
-    one, truth = augment(image, label, recipe, np.random.default_rng(0))
-    assert one.shape == (80, 80, 3)
-    np.testing.assert_array_equal(truth, label.repeat(2, 0).repeat(2, 1))
-
-
-def test_smart_crop_avoids_crops_of_one_class() -> None:
-    label = np.zeros((100, 100), np.uint8)
-    label[40:60, 40:60] = 1
-    label[:50] = np.where(label[:50] == 1, 1, IGNORE)
-    image = np.dstack([label] * 3)
-    rng = np.random.default_rng(0)
-    mixed = 0
-    for _ in range(200):
-        part = smart_crop(image, label, 20, rng)[1]
-        known = part[part != IGNORE]
-        mixed += len(set(known.tolist())) == 2 and np.bincount(known).max() < 0.75 * len(known)
-    plain = np.random.default_rng(0).integers(0, 81, (200, 2))
-    alone = 0
-    for y, x in plain:
-        known = label[y : y + 20, x : x + 20]
-        known = known[known != IGNORE]
-        alone += len(set(known.tolist())) == 2 and np.bincount(known).max() < 0.75 * len(known)
-    assert mixed > 3 * alone
-
-
-def test_small_tiles_are_padded_with_ignore() -> None:
-    image, label = checker(8, 40)
-    one, truth = smart_crop(image, label, 24, np.random.default_rng(0))
-    assert one.shape == (24, 24, 3)
-    assert (truth[8:] == IGNORE).all()
-    assert (truth[:8] != IGNORE).all()
-
-
-@pytest.mark.parametrize("kind", ["haze", "blur", "noise", "exposure", "cast"])
-def test_degradations_grow_with_strength_and_repeat_by_seed(kind: Any) -> None:
-    image = checker()[0]
-    changes = []
-    for strength in (0.1, 1.0):
-        found = degrade(image, kind, strength, np.random.default_rng(3))
-        assert found.shape == image.shape
-        assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found, degrade(image, kind, strength, np.random.default_rng(3)))
-        changes.append(np.abs(found.astype(float) - image).mean())
-    assert changes[0] < changes[1]

@@ -46,7 +46,10 @@ def test_paper_values_are_the_printed_ones() -> None:
     for method in PARAMETERS.methods:
         for dataset in PARAMETERS.datasets:
             recipe = paper.retrain_segmenter.recipe(method, dataset)
-            assert (recipe.batch, recipe.width, recipe.depth, recipe.pretrained) == (2, 1, 1, True)
+            assert (recipe.batch, recipe.width, recipe.depth) == (2, 1, 1)
+            # Public weights, of two backbones as a file only.
+            assert isinstance(recipe.pretrained, str) == (method in ("banet", "upernet"))
+            assert recipe.pretrained
 
 
 def moved(model: torch.nn.Module, before: dict[str, torch.Tensor]) -> float:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.segmenters.architectures.backbones import resnet18
-from pipeline.segmenters.architectures.blocks import (
+from pipeline.segmenters.backbones.resnet import RESNET18, from_public, resnet
+from pipeline.segmenters.blocks import (
     LinearAttention,
     Output,
     PixelShuffleHead,
@@ -43,7 +43,7 @@ class ContextPath(nn.Module):
     def __init__(self, width: float, depth: float, pretrained: bool) -> None:
         super().__init__()
         # The map at 1/8 is not used, but the stage behind it needs its layers.
-        self.backbone, (_, wide16, wide32) = resnet18((2, 3, 4), width, depth, pretrained)
+        self.backbone, (_, wide16, wide32) = resnet(RESNET18, (2, 3, 4), width, depth, pretrained)
         middle = scaled(128, width)
         self.pooled = conv_norm(wide32, middle, 1, activation=nn.ReLU)
         self.enhance32 = AttentionEnhancement(wide32, middle)
@@ -62,6 +62,8 @@ class ContextPath(nn.Module):
 
 class ABCNet(nn.Module):
     """images [B,3,H,W] -> Output; any H and W."""
+
+    public_backbone = staticmethod(from_public)
 
     def __init__(
         self, classes: int, width: float = 1.0, depth: float = 1.0, pretrained: bool = False

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.segmenters.architectures.backbones import resnet18
-from pipeline.segmenters.architectures.blocks import (
+from pipeline.segmenters.backbones.resnet import RESNET18, from_public, resnet
+from pipeline.segmenters.blocks import (
     Output,
     conv_norm,
     crop_map,
@@ -136,12 +136,16 @@ class FeatureRefinement(nn.Module):
 class UNetFormer(nn.Module):
     """images [B,3,H,W] -> Output; any H and W."""
 
+    public_backbone = staticmethod(from_public)
+
     def __init__(
         self, classes: int, width: float = 1.0, depth: float = 1.0, pretrained: bool = False
     ) -> None:
         super().__init__()
         channels = scaled(64, width)
-        self.backbone, (wide4, wide8, wide16, wide32) = resnet18((1, 2, 3, 4), width, depth, pretrained)
+        self.backbone, (wide4, wide8, wide16, wide32) = resnet(
+            RESNET18, (1, 2, 3, 4), width, depth, pretrained
+        )
         self.match = conv_norm(wide32, channels, 1)
         self.block32 = Block(channels)
         self.fuse16 = WeightedFusion(wide16, channels)

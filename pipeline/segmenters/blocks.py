@@ -51,9 +51,9 @@ def pad_bottom_right(maps: Tensor, height: int, width: int) -> Tensor:
     return maps
 
 
-def upsample(maps: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear, corners not aligned."""
-    return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+def upsample(maps: Tensor, height: int, width: int, align_corners: bool = False) -> Tensor:
+    """Maps [B,C,H,W] brought to height x width, bilinearly."""
+    return F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=align_corners)
 
 
 def conv_norm(
@@ -79,11 +79,13 @@ def separable_conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential
 
 
 def initialise(*modules: nn.Module) -> None:
-    """Kaiming-normal weights with unit gain (a = 1) for every convolution in `modules`."""
+    """Kaiming-normal weights with unit gain (a = 1) and zero biases for every convolution in `modules`."""
     for module in modules:
         for layer in module.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, a=1)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
 
 class LinearAttention(nn.Module):
@@ -120,9 +122,7 @@ class PixelShuffleHead(nn.Module):
     def __init__(self, inputs: int, hidden: int, classes: int, stride: int) -> None:
         super().__init__()
         self.hidden = conv_norm(inputs, hidden, 3, activation=nn.ReLU)
-        self.classify = nn.Sequential(
-            nn.Conv2d(hidden, classes * stride**2, 1, bias=False), nn.PixelShuffle(stride)
-        )
+        self.classify = nn.Sequential(nn.Conv2d(hidden, classes * stride**2, 1), nn.PixelShuffle(stride))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits at the image's size, and the map before the class convolution."""
