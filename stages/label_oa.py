@@ -11,9 +11,11 @@ def main(stage: Stage) -> None:
         method: stage.input("retrain_segmenter", dataset, method) for method in stage.parameters.methods
     }
     settings = stage.config.label_oa
-    # The weights are no input here: the store keeps what a method says under its weights' checksum.
+    # Neither the weights nor the number of pictures: the store keeps what a method says under its weights'
+    # checksum, and knows which pictures it lacks.
     inputs = [built / name for name in ("patches.parquet", "patches", "labels")]
-    with stage.checkpoint(settings, inputs=inputs) as checkpoint, stage.output_folder() as out:
+    facts = settings.model_dump(mode="json", exclude={"pictures"})
+    with stage.checkpoint(facts, inputs=inputs) as checkpoint, stage.output_folder() as out:
         summary = label_patches(
             built, methods, settings, stage.device, checkpoint, out, stage.config.runtime.workers
         )
@@ -21,6 +23,10 @@ def main(stage: Stage) -> None:
         stage.say(
             f"{method} on {dataset}: mean OA {one['mean_oa']:.3f}, best on {one['share_won']:.0%} of "
             f"the patches (majority class: {summary['majority_rate']:.3f})"
+        )
+    if summary["gap_of_best_two"] is not None:
+        stage.say(
+            f"{dataset}: the best method leads the second by {summary['gap_of_best_two']:.3f}, on average"
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.commands.stage import Stage, run
+from pipeline.evaluation.report import pictures
 from pipeline.evaluation.report.page import Material, read_results, render
 from pipeline.runtime.files import read_json, read_table
 from pipeline.segmenters.registry import METHODS
@@ -28,6 +29,8 @@ def main(stage: Stage) -> None:
     for name in parameters.variants:
         curve = read_table(stage.input("train_sqa", name, "curves.csv"), "method", "epoch", "loss")
         curves[VARIANT_TITLES.get(name, name)] = curve.assign(method=curve["method"].replace(titles))
+    shown = {name: stage.input("label_oa", name) / "pictures" for name in parameters.datasets}
+    shown = {name: folder for name, folder in shown.items() if folder.is_dir()}
     refined = stage.input("refine_captions", "captions.parquet")
     metrics = read_json(stage.input("refine_captions", "metrics.json"))
     material = Material(
@@ -44,10 +47,17 @@ def main(stage: Stage) -> None:
             "Seeds of RS-SQA": ", ".join(map(str, parameters.seeds)),
         },
         note=NOTES.get(parameters.profile, NOTES["embedded"]),
-        absent=absent(stage),
+        absent=absent(stage, shown),
+        pictures="pictures.html" if shown else "",
     )
+    pages = {"index.html": render(material)}
+    if shown:
+        predicted = stage.input("train_sqa", "rs_sqa", "predictions.parquet")
+        columns = read_table(predicted, "patch_id", "method", "seed", "predicted")
+        pages["pictures.html"] = pictures.render(shown, titles, columns)
     with stage.output_folder() as out:
-        (out / "index.html").write_text(render(material), encoding="utf-8", newline="\n")
+        for name, page in pages.items():
+            (out / name).write_text(page, encoding="utf-8", newline="\n")
     stage.say(f"report: {stage.folder / 'index.html'}")
 
 
@@ -58,11 +68,13 @@ def examples(captions: pd.DataFrame, stage: Stage) -> pd.DataFrame:
     return refined.iloc[[place * len(refined) // number for place in range(number)]]
 
 
-def absent(stage: Stage) -> list[tuple[str, str]]:
+def absent(stage: Stage, shown: dict[str, Path]) -> list[tuple[str, str]]:
     """What of the paper this run leaves out by its parameters."""
-    rows = [("Tables 5 and 6 (ablations)", "only one variant of RS-SQA in params.yaml")]
-    rows.append(("Table 7 and Fig. 6 (other encoders)", "only CLIP-RS among the encoders in params.yaml"))
-    return rows if len(stage.parameters.variants) == 1 else []
+    rows = [] if shown else [("Fig. 4 (pictures)", "label_oa.pictures is 0")]
+    if len(stage.parameters.variants) == 1:
+        rows.append(("Tables 5 and 6 (ablations)", "only one variant of RS-SQA in params.yaml"))
+        rows.append(("Table 7 and Fig. 6 (other encoders)", "only CLIP-RS among the encoders in params.yaml"))
+    return rows
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ send the others through the patches again.
 <method>.parquet: patch_id; oa; pixels (labelled ones); confusion (C*C integers, row by row, truth x
 predicted); confidence (mean highest softmax); entropy (mean, nats); agreement (mean share of pixels equal to
 each other method's mask, null for a single method); feature (float32, the pre-classifier map averaged). The
-last four are taken over what lies inside the source image, and need no label.
+last four are taken over what lies inside the source image, and need no label. pictures/: some patches to
+look at, see `pipeline.sqed.pictures`.
 """
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +25,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.runtime.checkpoints import Checkpoint
-from pipeline.runtime.devices import autocast
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import atomic_file, checksum, read_json, read_table, write_json, write_table
+from pipeline.runtime.files import checksum, read_json, read_table, write_json, write_table
 from pipeline.runtime.progress import progress
 from pipeline.scenes.dataset import IGNORE
 from pipeline.scenes.reading import read_image, read_label
 from pipeline.segmenters.build import architecture_files, load
-from pipeline.segmenters.data import as_tensors, normalise
-from pipeline.segmenters.losses import confusion_matrix
+from pipeline.segmenters.data import normalise
+from pipeline.sqed import pictures
+from pipeline.sqed.inference import Interior, infer
 from pipeline.sqed.settings import LabelOaSettings
 from pipeline.sqed.split import check_disjoint
+from pipeline.sqed.store import Batch, Store, batches_of
 
-Interior = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the patch
-PATCH_COLUMNS = ("patch_id", "unit", "split", "left", "top", "right", "bottom")
+PATCH_COLUMNS = (
+    "patch_id", "unit", "split", "width", "height", "left", "top", "right", "bottom", "valid",
+)  # fmt: skip
 
 
 def label_patches(
@@ -49,34 +54,50 @@ def label_patches(
 ) -> dict[str, Any]:
     """Label the patches in `built` (a build_sqed folder) by `methods` (name -> retrain_segmenter folder).
 
-    Writes one table per method, excluded.csv and summary.json to `out`; returns the summary. Raises
-    InputError when a method was trained on a unit of the patches or for other classes.
+    Writes one table per method, excluded.csv, summary.json and, if settings.pictures is not 0, pictures/ to
+    `out`; returns the summary. Raises InputError when a method was trained on a unit of the patches or for
+    other classes, when a patch or a label is not what patches.parquet says, and when memory does not suffice.
     """
-    classes = read_json(built / "counts.json")["classes"]
+    counts = read_json(built / "counts.json")
     patches = read_table(built / "patches.parquet", *PATCH_COLUMNS)
-    stores = {}
     for method, folder in methods.items():
-        _check_method(folder, classes, patches)
-        stores[method] = checkpoint.folder / _store_name(method, folder)
-    _fill_stores(built, methods, stores, patches, len(classes), settings, device, checkpoint, workers)
+        _check_method(method, folder, counts["classes"], patches)
+    stores = {
+        method: Store(checkpoint.folder / _store_name(method, folder)) for method, folder in methods.items()
+    }
+    shown = pictures.choose(patches, settings.pictures)
+    batches = batches_of(patches, settings.batch)
+    missing = []
+    for batch in batches:
+        lacking = [method for method, store in stores.items() if not store.holds(batch, shown)]
+        if lacking:
+            missing.append((batch, lacking))
+    if len(missing) < len(batches):
+        done = len(batches) - len(missing)
+        checkpoint.say(f"resuming: {done} of {len(batches)} batches of patches are in the store")
+    if missing:
+        data = _PatchBatches(built, [batch for batch, _ in missing], len(counts["classes"]))
+        needed = {method for _, lacking in missing for method in lacking}
+        models = {method: load(folder)[0] for method, folder in methods.items() if method in needed}
+        _fill_stores(data, missing, models, stores, shown, settings, device, workers)
 
-    columns: dict[str, list[pd.DataFrame]] = {method: [] for method in methods}
-    for number, rows in enumerate(_batches(patches, settings.batch)):
-        found = {method: _read(stores[method], number, rows) for method in methods}
-        masks = {method: one.pop("mask") for method, one in found.items()}
-        for method, one in found.items():
-            others = [mask for other, mask in masks.items() if other != method]
-            columns[method].append(_frame(rows, one, masks[method], others))
-    tables = {method: pd.concat(parts, ignore_index=True) for method, parts in columns.items()}
+    tables, masks = _read_stores(stores, batches, patches["patch_id"], shown)
     unlabelled = next(iter(tables.values()))["pixels"] == 0
+    if not (patches["split"][~unlabelled] == "test").any():
+        raise InputError(f"{built / 'labels'}: expected labelled pixels in the test split, found none")
     excluded = pd.DataFrame({"patch_id": patches["patch_id"][unlabelled], "reason": "no labelled pixel"})
     write_table(out / "excluded.csv", excluded)
     for method, table in tables.items():
         tables[method] = table[~unlabelled].reset_index(drop=True)
         write_table(out / f"{method}.parquet", tables[method])
-    summary = summarise(tables, patches[~unlabelled].reset_index(drop=True), len(classes))
+    summary = summarise(tables, patches[~unlabelled].reset_index(drop=True), len(counts["classes"]))
     summary["excluded"] = len(excluded)
     write_json(out / "summary.json", summary)
+    if shown:
+        maps = {(patch_id, method): stores[method].map_file(patch_id) for patch_id, method in masks}
+        unit_of = dict(zip(patches["patch_id"], patches["unit"], strict=True))
+        units = {patch_id: unit_of[patch_id] for patch_id in shown}
+        pictures.write(out, built, units, masks, maps, tables, counts)
     return summary
 
 
@@ -114,8 +135,10 @@ def _majority_rate(truth: np.ndarray) -> float:
     return round(float((truth[:, truth.sum(0).argmax()] / truth.sum(1)).mean()), 4)
 
 
-def _check_method(folder: Path, classes: list[str], patches: pd.DataFrame) -> None:
+def _check_method(method: str, folder: Path, classes: list[str], patches: pd.DataFrame) -> None:
     config, units = read_json(folder / "config.json"), read_json(folder / "units.json")
+    if config["method"] != method:
+        raise InputError(f"{folder}: expected a model of the method {method}, found {config['method']}")
     if config["classes"] != classes:
         raise InputError(f"{folder}: expected a model of the classes {classes}, found {config['classes']}")
     check_disjoint(
@@ -130,125 +153,92 @@ def _store_name(method: str, folder: Path) -> str:
     return f"{method}-{together[:16]}"
 
 
-def _batches(patches: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
-    for start in range(0, len(patches), size):
-        yield patches.iloc[start : start + size]
-
-
 class _PatchBatches(Dataset[tuple[int, Tensor, Tensor]]):
-    """(number, images [B,3,H,W] uint8, labels [B,H,W] int64) of the batches with these numbers."""
+    """(place in the list, images [B,3,H,W] uint8, labels [B,H,W] uint8) of each batch."""
 
-    def __init__(self, built: Path, batches: list[tuple[int, list[str]]]) -> None:
+    def __init__(self, built: Path, batches: list[Batch], classes: int) -> None:
         self.built = built
         self.batches = batches
+        self.classes = classes
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, place: int) -> tuple[int, Tensor, Tensor]:
-        number, patch_ids = self.batches[place]
-        pairs = [
-            as_tensors(
-                read_image(self.built / "patches" / f"{patch_id}.png"),
-                read_label(self.built / "labels" / f"{patch_id}.png", coloured=False),
+        rows = self.batches[place].rows[["patch_id", "width", "height"]]
+        pairs = [self._read(*row) for row in rows.itertuples(index=False)]
+        images = torch.from_numpy(np.stack([image for image, _ in pairs])).permute(0, 3, 1, 2)
+        return place, images, torch.from_numpy(np.stack([label for _, label in pairs]))
+
+    def _read(self, patch_id: str, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+        paths = [self.built / folder / f"{patch_id}.png" for folder in ("patches", "labels")]
+        image, label = read_image(paths[0]), read_label(paths[1], coloured=False)
+        for path, array in zip(paths, (image, label), strict=True):
+            if array.shape[:2] != (height, width):
+                found = f"{array.shape[1]} x {array.shape[0]} px"
+                raise InputError(
+                    f"{path}: expected {width} x {height} px, found {found}; build RS-SQED again"
+                )
+        if ((label >= self.classes) & (label != IGNORE)).any():
+            raise InputError(
+                f"{paths[1]}: expected class indices below {self.classes} or {IGNORE}; build RS-SQED again"
             )
-            for patch_id in patch_ids
-        ]
-        return number, torch.stack([image for image, _ in pairs]), torch.stack([label for _, label in pairs])
+        return image, label
 
 
 def _fill_stores(
-    built: Path,
-    methods: dict[str, Path],
-    stores: dict[str, Path],
-    patches: pd.DataFrame,
-    classes: int,
+    data: _PatchBatches,
+    missing: list[tuple[Batch, list[str]]],
+    models: dict[str, torch.nn.Module],
+    stores: dict[str, Store],
+    shown: list[str],
     settings: LabelOaSettings,
     device: torch.device,
-    checkpoint: Checkpoint,
     workers: int,
 ) -> None:
-    """Send every batch through the methods whose store does not hold it."""
-    batches = list(_batches(patches, settings.batch))
-    missing = {
-        number: [method for method in methods if not _batch_file(stores[method], number).is_file()]
-        for number in range(len(batches))
-    }
-    wanted = [(number, list(batches[number]["patch_id"])) for number in missing if missing[number]]
-    done = len(batches) - len(wanted)
-    if done:
-        checkpoint.say(f"resuming: {done} of {len(batches)} batches of patches are in the store")
-    models = {
-        method: load(methods[method])[0].to(device, memory_format=torch.channels_last)
-        for method in methods
-        if any(method in one for one in missing.values())
-    }
+    """Send every batch of `data` through the methods whose store does not hold it."""
+    models = {name: model.to(device, memory_format=torch.channels_last) for name, model in models.items()}
     loader: DataLoader[tuple[int, Tensor, Tensor]] = DataLoader(
-        _PatchBatches(built, wanted), batch_size=None, num_workers=workers, generator=torch.Generator()
+        data,
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
     )
-    for number, images, labels in progress(loader, total=len(wanted), description="OA", unit="batch"):
-        _check_labels(labels, classes, built, batches[number])
-        normalised = normalise(images.to(device))
-        interiors = _interiors(batches[number])
-        for method in missing[number]:
-            found = infer(models[method], normalised, labels, interiors, classes, settings.precision)
-            path = _batch_file(stores[method], number)
-            with atomic_file(path) as partial, partial.open("wb") as file:
-                np.savez_compressed(file, **found)
-        checkpoint.step(number + 1)
+    writing: Future[None] | None = None
+    with ThreadPoolExecutor(1) as writer:  # writes while the next forward pass runs
+        for place, images, labels in progress(loader, total=len(data), description="OA", unit="batch"):
+            batch, lacking = missing[place]
+            here = {patch_id: row for row, patch_id in enumerate(batch.rows["patch_id"]) if patch_id in shown}
+            normalised = normalise(images.to(device, non_blocking=True))
+            truth = labels.to(device, non_blocking=True)
+            facts = (_interiors(batch.rows), data.classes, settings.precision, list(here.values()))
+            for method in lacking:
+                found = _checked(method, models[method], normalised, truth, *facts)
+                if writing is not None:
+                    writing.result()
+                writing = writer.submit(stores[method].write, batch, found, list(here))
+        if writing is not None:
+            writing.result()
 
 
-def _check_labels(labels: Tensor, classes: int, built: Path, rows: pd.DataFrame) -> None:
-    beyond = ((labels >= classes) & (labels != IGNORE)).flatten(1).any(1)
-    if beyond.any():
-        path = built / "labels" / f"{rows['patch_id'].iloc[int(beyond.int().argmax())]}.png"
-        raise InputError(f"{path}: expected class indices below {classes} or {IGNORE}; build RS-SQED again")
-
-
-@torch.inference_mode()
-def infer(
-    model: torch.nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    interiors: list[Interior],
-    classes: int,
-    precision: Any = "fp32",
-) -> dict[str, np.ndarray]:
-    """One forward pass over a batch: mask [B,H,W] uint8, confusion [B,C,C] int64, confidence [B], entropy [B]
-    (nats), feature [B,c1] float32.
-
-    images [B,3,H,W] normalised, on the model's device; labels [B,H,W] int64 with IGNORE. Pixels outside their
-    patch's interior count in none of confidence, entropy and feature.
-    """
-    with autocast(images.device, precision):
-        output = model(images)
-    logarithms = output.logits.float().log_softmax(1)
-    probabilities = logarithms.exp()
-    confidence, predicted = probabilities.max(1)
-    entropy = -(probabilities * logarithms).sum(1)
-    size = images.shape[-1]
-    rows: dict[str, list[Any]] = {"confusion": [], "confidence": [], "entropy": [], "feature": []}
-    predicted = predicted.cpu()
-    for place, (left, top, right, bottom) in enumerate(interiors):
-        rows["confusion"].append(confusion_matrix(labels[place], predicted[place], classes).numpy())
-        rows["confidence"].append(float(confidence[place, top:bottom, left:right].double().mean()))
-        rows["entropy"].append(float(entropy[place, top:bottom, left:right].double().mean()))
-        rows["feature"].append(pool(output.features[place].float(), interiors[place], size).cpu().numpy())
-    found = {name: np.stack(values) for name, values in rows.items()}
-    return {**found, "mask": predicted.numpy().astype(np.uint8)}
-
-
-def pool(features: Tensor, interior: Interior, size: int) -> Tensor:
-    """Mean [c] of a map [c,h,w] over the cells wholly inside the interior of a patch of `size` pixels a side
-    (over all cells, should there be none)."""
-    height, width = features.shape[1:]
-    left, top, right, bottom = interior
-    inside = features[
-        :,
-        -(-top * height // size) : bottom * height // size,
-        -(-left * width // size) : right * width // size,
-    ]
-    return (inside if inside.numel() else features).mean((1, 2))
+def _checked(method: str, model: torch.nn.Module, images: Tensor, *rest: Any) -> dict[str, np.ndarray]:
+    """What `infer` finds; InputError when memory does not suffice or the model gives no numbers."""
+    try:
+        found = infer(model, images, *rest)
+    except (RuntimeError, MemoryError) as error:
+        # MPS and the CPU have no error class of their own.
+        signs = ("out of memory", "not enough memory", "can't allocate memory")
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+            raise
+        count, _, height, width = images.shape
+        raise InputError(
+            f"{method}: no memory on {images.device} for {count} patches of {width} x {height} px at a time; "
+            "lower label_oa.batch"
+        ) from None
+    if not np.isfinite(found["entropy"]).all():
+        raise InputError(f"{method}: its logits are not finite; train it again, or label with precision fp32")
+    return found
 
 
 def _interiors(rows: pd.DataFrame) -> list[Interior]:
@@ -256,44 +246,44 @@ def _interiors(rows: pd.DataFrame) -> list[Interior]:
     return list(zip(*columns, strict=True))
 
 
-def _batch_file(store: Path, number: int) -> Path:
-    return store / f"{number:06d}.npz"
+def _read_stores(
+    stores: dict[str, Store], batches: list[Batch], order: pd.Series, shown: list[str]
+) -> tuple[dict[str, pd.DataFrame], dict[tuple[str, str], np.ndarray]]:
+    """The table of each method, its rows in the given order of patch ids, and the masks of the shown patches
+    by (patch_id, method)."""
+    parts: dict[str, list[pd.DataFrame]] = {method: [] for method in stores}
+    masks: dict[tuple[str, str], np.ndarray] = {}
+    for batch in batches:
+        found = {method: store.read(batch) for method, store in stores.items()}
+        agreement = _agreement([some for _, some in found.values()], _interiors(batch.rows))
+        for place, (method, (frame, some)) in enumerate(found.items()):
+            parts[method].append(_frame(frame, None if agreement is None else agreement[place]))
+            named = zip(frame["patch_id"], some, strict=True)
+            masks |= {(patch_id, method): mask for patch_id, mask in named if patch_id in shown}
+    whole = {method: pd.concat(some).set_index("patch_id") for method, some in parts.items()}
+    return {method: table.loc[order].reset_index() for method, table in whole.items()}, masks
 
 
-def _read(store: Path, number: int, rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    with np.load(_batch_file(store, number), allow_pickle=False) as file:
-        found = {name: file[name] for name in file.files}
-    if len(found["mask"]) != len(rows):
-        raise InputError(f"{_batch_file(store, number)}: holds another batch; delete {store.parent}")
-    return found
-
-
-def _frame(
-    rows: pd.DataFrame, found: dict[str, np.ndarray], mask: np.ndarray, others: list[np.ndarray]
-) -> pd.DataFrame:
-    confusion = found["confusion"]
-    pixels = confusion.sum((1, 2))
-    correct = np.trace(confusion, axis1=1, axis2=2)
-    return pd.DataFrame(
-        {
-            "patch_id": rows["patch_id"].to_numpy(),
-            "oa": correct / np.maximum(pixels, 1),
-            "pixels": pixels,
-            "confusion": [one.ravel().tolist() for one in confusion],
-            "confidence": found["confidence"],
-            "entropy": found["entropy"],
-            "agreement": _agreement(mask, others, _interiors(rows)),
-            "feature": list(found["feature"].astype(np.float32)),
-        }
-    )
-
-
-def _agreement(mask: np.ndarray, others: list[np.ndarray], interiors: list[Interior]) -> list[float] | None:
-    """Mean over the other methods of the share of interior pixels on which the two masks agree."""
-    if not others:
+def _agreement(masks: list[list[np.ndarray]], interiors: list[Interior]) -> np.ndarray | None:
+    """[methods, patches]: mean over the other methods of the share of interior pixels on which two masks
+    agree; None for a single method. masks: of each method, of each patch."""
+    if len(masks) == 1:
         return None
-    equal = np.mean([mask == other for other in others], axis=0)
-    return [
-        float(equal[place, top:bottom, left:right].mean())
-        for place, (left, top, right, bottom) in enumerate(interiors)
-    ]
+    shares = np.zeros((len(masks), len(interiors)))
+    for place, (left, top, right, bottom) in enumerate(interiors):
+        inside = [some[place][top:bottom, left:right] for some in masks]
+        for first, second in itertools.combinations(range(len(masks)), 2):
+            share = np.count_nonzero(inside[first] == inside[second]) / inside[first].size
+            shares[first, place] += share
+            shares[second, place] += share
+    return shares / (len(masks) - 1)
+
+
+def _frame(found: pd.DataFrame, agreement: np.ndarray | None) -> pd.DataFrame:
+    """The rows of <method>.parquet."""
+    flat = np.stack(list(found["confusion"]))
+    classes = math.isqrt(flat.shape[1])
+    pixels = flat.sum(1)
+    correct = flat[:, :: classes + 1].sum(1)  # the diagonal
+    rows = found.assign(oa=correct / np.maximum(pixels, 1), pixels=pixels, agreement=agreement)
+    return rows[["patch_id", "oa", "pixels", "confusion", "confidence", "entropy", "agreement", "feature"]]

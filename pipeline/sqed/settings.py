@@ -61,7 +61,9 @@ class BuildSqedSettings(Settings):
 
 
 class LabelOaSettings(Settings):
-    """Section `label_oa`: batch is in patches; precision of the forward passes."""
+    """Section `label_oa`: batch is in patches; precision of the forward passes; pictures: number
+    of patches of the test split to look at (Fig. 4)."""
 
     batch: int = Field(ge=1)
     precision: Literal["fp32", "bf16"]
+    pictures: int = Field(0, ge=0)

@@ -13,16 +13,18 @@ from pipeline.runtime.checkpoints import open_checkpoint
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import checksum, read_json, read_table, write_json, write_table
 from pipeline.scenes.dataset import IGNORE
+from pipeline.scenes.reading import read_image
 from pipeline.segmenters.build import build, load, save
 from pipeline.segmenters.data import normalise
 from pipeline.segmenters.registry import METHODS
-from pipeline.sqed import labels
 from pipeline.sqed.assemble import assemble
-from pipeline.sqed.labels import label_patches, pool, summarise
+from pipeline.sqed.inference import confusion_matrices, infer, pool
+from pipeline.sqed.labels import label_patches, summarise
+from pipeline.sqed.pictures import heat_map
 from pipeline.sqed.settings import LabelOaSettings
 
+LABELS = "pipeline.sqed.labels"
 SIDE, CLASSES = 32, ["ground", "roof", "tree"]
-SETTINGS = LabelOaSettings(batch=3, precision="fp32")
 INTERIOR = (0, 8, 24, 32)  # of the first patch: left, top, right, bottom
 
 
@@ -52,30 +54,39 @@ def built(tmp_path: Path) -> Path:
         )
     write_table(folder / "patches.parquet", pd.DataFrame(rows))
     facts = {"dataset": "toy", "title": "Toy", "subset": "Toys", "licence": "CC0", "classes": CLASSES}
-    write_json(folder / "counts.json", {**facts, "units": {"train": 5, "test": 2}})
+    colours = [[90, 90, 90], [255, 0, 0], [0, 255, 0]]
+    write_json(folder / "counts.json", {**facts, "colours": colours, "units": {"train": 5, "test": 2}})
+    return folder
+
+
+def trained(folder: Path, method: str, seed: int) -> Path:
+    """A retrain_segmenter folder whose model has random weights."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True)
+    model = build(method, 3, width=0.125, depth=0.5).train()
+    with torch.no_grad():
+        for _ in range(3):  # running means away from their start
+            model(torch.randn(4, 3, SIDE, SIDE))
+    config = {"method": method, "title": METHODS[method].title, "classes": CLASSES}
+    save(folder, model.state_dict(), {**config, "architecture": {"width": 0.125, "depth": 0.5}})
+    write_json(folder / "units.json", {"train": ["v1"], "val": ["v2"]})
     return folder
 
 
 @pytest.fixture
 def methods(tmp_path: Path) -> dict[str, Path]:
-    folders = {}
-    for seed, method in enumerate(METHODS):
-        torch.manual_seed(seed)
-        folder = folders[method] = tmp_path / "retrain" / method
-        folder.mkdir(parents=True)
-        model = build(method, 3, width=0.125, depth=0.5).train()
-        for _ in range(3):  # running means away from their start
-            model(torch.randn(4, 3, SIDE, SIDE))
-        config = {"method": method, "title": METHODS[method].title, "classes": CLASSES}
-        save(folder, model.state_dict(), {**config, "architecture": {"width": 0.125, "depth": 0.5}})
-        write_json(folder / "units.json", {"train": ["v1"], "val": ["v2"]})
-    return folders
+    """Two of the methods; what is here does not depend on which."""
+    names = ("abcnet", "unetformer")
+    return {name: trained(tmp_path / "retrain" / name, name, seed) for seed, name in enumerate(names)}
 
 
-def run(tmp_path: Path, built: Path, methods: dict[str, Path], name: str = "out") -> dict[str, Any]:
+def run(
+    tmp_path: Path, built: Path, methods: dict[str, Path], name: str = "out", pictures: int = 0
+) -> dict[str, Any]:
+    settings = LabelOaSettings(batch=3, precision="fp32", pictures=pictures)
     (tmp_path / name).mkdir(exist_ok=True)
     with open_checkpoint(tmp_path / "store", say=lambda line: None) as checkpoint:
-        return label_patches(built, methods, SETTINGS, torch.device("cpu"), checkpoint, tmp_path / name)
+        return label_patches(built, methods, settings, torch.device("cpu"), checkpoint, tmp_path / name)
 
 
 def by_hand(folder: Path, built: Path, patch: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,10 +138,24 @@ def test_padding_counts_nowhere(tmp_path: Path, built: Path, methods: dict[str, 
 
 
 def test_pool_takes_whole_cells_only() -> None:
-    maps = torch.arange(16.0).view(1, 4, 4)  # 4 cells of 8 pixels a side
-    assert pool(maps, (0, 0, 32, 32), 32).item() == 7.5
-    assert pool(maps, (7, 9, 32, 32), 32).item() == maps[0, 2:, 1:].mean().item()
-    assert pool(maps, (9, 9, 15, 15), 32).item() == 7.5  # no whole cell
+    maps = torch.arange(16.0).view(1, 1, 4, 4).repeat(3, 1, 1, 1)  # 4 cells of 8 pixels a side
+    interiors = [(0, 0, 32, 32), (7, 9, 32, 32), (9, 9, 15, 15)]  # the last one holds no whole cell
+    assert pool(maps, interiors, (32, 32)).tolist() == [[7.5], [maps[0, 0, 2:, 1:].mean().item()], [7.5]]
+    oblong = torch.arange(8.0).view(1, 1, 2, 4)  # 16 rows, 32 columns of pixels
+    assert pool(oblong, [(8, 0, 32, 15)], (16, 32)).tolist() == [[2.0]]  # the upper cells but the first
+
+
+def test_confusion_of_a_batch_is_that_of_its_pixels() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.choice([0, 1, 2, IGNORE], (2, 5, 7)).astype(np.uint8)
+    predicted = rng.integers(0, 3, (2, 5, 7))
+    truth[1, 1:] = IGNORE
+    expected = np.zeros((2, 3, 3), int)
+    for place in np.ndindex(truth.shape):
+        if truth[place] != IGNORE:
+            expected[place[0], truth[place], predicted[place]] += 1
+    found = confusion_matrices(torch.from_numpy(truth), torch.from_numpy(predicted), 3)
+    np.testing.assert_array_equal(found.numpy(), expected)
 
 
 def test_a_patch_without_labels_is_left_out_and_listed(
@@ -147,13 +172,13 @@ def test_a_new_method_does_not_forward_the_others_again(
     tmp_path: Path, built: Path, methods: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    normal = labels.infer
+    normal = infer
 
     def counted(model: torch.nn.Module, *rest: Any) -> Any:
         calls.append(type(model).__name__)
         return normal(model, *rest)
 
-    monkeypatch.setattr(labels, "infer", counted)
+    monkeypatch.setattr(f"{LABELS}.infer", counted)
     run(tmp_path, built, {"abcnet": methods["abcnet"]}, "one")
     assert calls == ["ABCNet"] * 3
     assert read_table(tmp_path / "one" / "abcnet.parquet")["agreement"].isna().all()
@@ -171,7 +196,7 @@ def test_a_new_method_does_not_forward_the_others_again(
 def test_an_interrupted_run_goes_on_at_the_batch(
     tmp_path: Path, built: Path, methods: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    normal = labels.infer
+    normal = infer
     calls = []
 
     def dying(model: torch.nn.Module, *rest: Any) -> Any:
@@ -180,16 +205,154 @@ def test_an_interrupted_run_goes_on_at_the_batch(
             raise KeyboardInterrupt
         return normal(model, *rest)
 
-    monkeypatch.setattr(labels, "infer", dying)
+    monkeypatch.setattr(f"{LABELS}.infer", dying)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, built, methods)
-    run(tmp_path, built, methods)
+        run(tmp_path, built, methods, pictures=2)
+    run(tmp_path, built, methods, pictures=2)
     assert len(calls) == 4 + 3  # three of six were done
     monkeypatch.undo()
-    with open_checkpoint(tmp_path / "fresh") as checkpoint:
-        (tmp_path / "whole").mkdir()
-        label_patches(built, methods, SETTINGS, torch.device("cpu"), checkpoint, tmp_path / "whole")
+    (tmp_path / "store").rename(tmp_path / "former store")
+    run(tmp_path, built, methods, "whole", pictures=2)
     assert checksum(tmp_path / "out") == checksum(tmp_path / "whole")
+
+
+def test_every_method_in_one_reading_of_the_patches(
+    tmp_path: Path, built: Path, methods: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    normal = read_image
+
+    def counted(path: Path) -> Any:
+        read.append(path.stem)
+        return normal(path)
+
+    monkeypatch.setattr(f"{LABELS}.read_image", counted)
+    run(tmp_path, built, methods, "two")
+    others = [name for name in METHODS if name not in methods]
+    everyone = methods | {name: trained(tmp_path / "retrain" / name, name, 9) for name in others}
+    run(tmp_path, built, everyone, "all")
+    assert sorted(read) == sorted(2 * [f"toy_{number}" for number in range(7)])
+    tables = {name: read_table(tmp_path / "all" / f"{name}.parquet") for name in everyone}
+    masks = {name: by_hand(everyone[name], built, "toy_2")[0].argmax(0) for name in everyone}
+    for name, table in tables.items():
+        equal = [np.mean(masks[name] == masks[other]) for other in everyone if other != name]
+        assert table.set_index("patch_id").loc["toy_2", "agreement"] == pytest.approx(
+            np.mean(equal), abs=2e-3
+        )
+
+
+def test_patches_of_different_sizes_keep_their_order(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    patches = read_table(built / "patches.parquet")
+    for number, (width, height) in {2: (20, 24), 4: (24, 20)}.items():
+        for folder in ("patches", "labels"):
+            path = built / folder / f"toy_{number}.png"
+            with Image.open(path) as image:
+                image.crop((0, 0, width, height)).save(path)
+        sizes = {"width": width, "height": height, "right": width, "bottom": height}
+        patches.loc[number, list(sizes)] = list(sizes.values())
+    write_table(built / "patches.parquet", patches)
+    run(tmp_path, built, methods)
+    for method in methods:
+        table = read_table(tmp_path / "out" / f"{method}.parquet")
+        assert list(table["patch_id"]) == [f"toy_{number}" for number in (0, 1, 2, 3, 4, 6)]
+        for patch in ("toy_2", "toy_4"):
+            softmax, features, label = by_hand(methods[method], built, patch)
+            row = table.set_index("patch_id").loc[patch]
+            assert row["oa"] == pytest.approx((softmax.argmax(0) == label)[label != IGNORE].mean())
+            np.testing.assert_allclose(row["feature"], features.mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_patch_of_another_size_than_said_is_an_error(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    Image.new("L", (SIDE, 8)).save(built / "labels" / "toy_3.png")
+    with pytest.raises(InputError, match=r"labels/toy_3\.png: expected 32 x 32 px, found 32 x 8"):
+        run(tmp_path, built, methods)
+
+
+def test_a_model_of_another_architecture_is_an_error(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    with pytest.raises(InputError, match="expected a model of the method unetformer, found abcnet"):
+        run(tmp_path, built, {"unetformer": methods["abcnet"]})
+    (methods["abcnet"] / "model.safetensors").unlink()
+    (methods["unetformer"] / "model.safetensors").rename(methods["abcnet"] / "model.safetensors")
+    with pytest.raises(InputError, match=r"not the weights that config\.json describes"):
+        run(tmp_path, built, {"abcnet": methods["abcnet"]})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_names_the_setting(
+    tmp_path: Path, built: Path, methods: dict[str, Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(f"{LABELS}.infer", full)
+    said = r"abcnet: no memory on cpu for 3 patches of 32 x 32 px at a time; lower label_oa\.batch"
+    with pytest.raises(InputError, match=said):
+        run(tmp_path, built, methods)
+
+
+def test_a_model_that_gives_no_numbers_is_an_error(
+    tmp_path: Path, built: Path, methods: dict[str, Path]
+) -> None:
+    model, config = load(methods["abcnet"])
+    save(
+        methods["abcnet"], {name: value * float("nan") for name, value in model.state_dict().items()}, config
+    )
+    with pytest.raises(InputError, match="abcnet: its logits are not finite"):
+        run(tmp_path, built, methods)
+
+
+def test_pictures_are_what_the_models_say(tmp_path: Path, built: Path, methods: dict[str, Path]) -> None:
+    run(tmp_path, built, methods, pictures=2)
+    folder = tmp_path / "out" / "pictures"
+    facts = read_json(folder / "pictures.json")
+    assert [(row["patch_id"], row["unit"]) for row in facts["patches"]] == [("toy_1", "u1"), ("toy_2", "u2")]
+    assert (facts["title"], facts["classes"]) == ("Toy", ["ground", "roof", "tree"])
+    for row in facts["patches"]:
+        patch = row["patch_id"]
+        assert checksum(folder / patch / "image.png") == checksum(built / "patches" / f"{patch}.png")
+        assert checksum(folder / patch / "truth.png") == checksum(built / "labels" / f"{patch}.png")
+        for method in methods:
+            softmax, features, _ = by_hand(methods[method], built, patch)
+            mask = np.asarray(Image.open(folder / patch / f"{method}_mask.png"))
+            assert (mask == softmax.argmax(0)).mean() > 0.999
+            drawn = np.asarray(Image.open(folder / patch / f"{method}_features.png"))
+            assert drawn.shape == features.shape[1:]
+            assert np.abs(drawn - heat_map(features).astype(int)).max() <= 1
+            table = read_table(tmp_path / "out" / f"{method}.parquet").set_index("patch_id")
+            assert row["oa"][method] == table.loc[patch, "oa"]
+
+
+def test_another_number_of_pictures_sends_only_their_batches_again(
+    tmp_path: Path, built: Path, methods: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, built, methods, "none")
+    assert not (tmp_path / "none" / "pictures").exists()
+    calls = []
+    normal = infer
+
+    def counted(model: torch.nn.Module, images: torch.Tensor, *rest: Any) -> Any:
+        calls.append(len(images))
+        return normal(model, images, *rest)
+
+    monkeypatch.setattr(f"{LABELS}.infer", counted)
+    run(tmp_path, built, methods, "two", pictures=2)
+    assert calls == [3, 3]  # both chosen patches are in the first batch, which each method sees once more
+    run(tmp_path, built, methods, "fewer", pictures=1)
+    assert len(calls) == 2
+    assert [path.name for path in (tmp_path / "fewer" / "pictures").iterdir() if path.is_dir()] == ["toy_2"]
 
 
 def test_a_method_that_saw_a_unit_of_the_patches_is_an_error(

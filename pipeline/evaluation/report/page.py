@@ -1,4 +1,4 @@
-"""One self-contained HTML page: tables beside the paper's, Fig. 5, curves, captions, what is missing."""
+"""A self-contained HTML page: tables beside the paper's, Fig. 5, curves, captions, what is missing."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +12,10 @@ from pipeline.evaluation.heldout import MIX
 from pipeline.evaluation.printed import printed
 from pipeline.evaluation.quality import PRINTED, RANDOM, RAW
 from pipeline.evaluation.report import words
+from pipeline.evaluation.report.templates import fill
 from pipeline.evaluation.tables import DIGITS
 from pipeline.runtime.files import read_table
 
-TEMPLATE = "page.html.j2"
 SMALLER_IS_BETTER = {"RMSE", "RMSE_raw", "regret"}
 
 
@@ -23,7 +23,8 @@ class Material(NamedTuple):
     """What the page shows. `tables`: name -> tidy frame of results/ (table1 ... table4, comparison, scatter);
     `curves`: title -> training curve; `captions`: refined captions (old, new, score_before, score_after) or
     None; `caption_metrics`: {metric: (before, after)}; `conditions`: label -> what was run; `note`: a
-    sentence about the scale of the run; `absent`: (what, why) of what the caller knows was not run."""
+    sentence about the scale of the run; `absent`: (what, why) of what the caller knows was not run;
+    `pictures`: address of the page of `pipeline.evaluation.report.pictures`, empty if there is none."""
 
     tables: Mapping[str, pd.DataFrame]
     curves: Mapping[str, pd.DataFrame]
@@ -32,6 +33,7 @@ class Material(NamedTuple):
     conditions: Mapping[str, str]
     note: str
     absent: list[tuple[str, str]]
+    pictures: str = ""
 
 
 class Cell(NamedTuple):
@@ -62,19 +64,11 @@ def read_results(folder: Path) -> dict[str, pd.DataFrame]:
 
 def render(material: Material) -> str:
     """The whole page as HTML text; captions and names are escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     tables = material.tables
     quality, points = tables["table3"], tables["scatter"]
     methods = list(dict.fromkeys(quality["method"]))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return fill(
+        "page.html.j2",
         material=material,
         findings=words.findings(tables["comparison"], len(methods), points["patch_id"].nunique()),
         comparison=_comparison(tables["comparison"]),
