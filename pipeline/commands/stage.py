@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.parameters import Config, Parameters, load
 from pipeline.runtime import code, files
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.errors import InputError, message
 from pipeline.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def run(main: Callable[[Stage], None], *options: str) -> None:
         _limit_threads(config.threads)
         main(Stage(script, item, parameters, config))
     except InputError as error:
-        sys.exit(f"{script.stem}: {error}")
+        sys.exit(f"{script.stem}: {message(error)}")
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise

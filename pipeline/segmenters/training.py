@@ -12,8 +12,8 @@ from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 
 from pipeline.runtime.checkpoints import Checkpoint
-from pipeline.runtime.devices import autocast
-from pipeline.runtime.errors import InputError
+from pipeline.runtime.devices import autocast, out_of_memory
+from pipeline.runtime.errors import InputError, message
 from pipeline.runtime.progress import progress
 from pipeline.segmenters.build import build, load_backbone
 from pipeline.segmenters.data import Sample, Tiles, TrainingSamples, WholeTiles, normalise
@@ -136,11 +136,9 @@ def train(
                     model.train()
                 checkpoint.step(step)
     except InputError as error:
-        # From a data loader's process it comes with its traceback as the message.
-        reason = str(error).rpartition("InputError: ")[2].strip()
-        raise InputError(f"{method} on {dataset}: {reason}") from None
+        raise InputError(f"{method} on {dataset}: {message(error)}") from None
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise InputError(
             f"{method} on {dataset}: out of memory at step {step}, with batch {recipe.batch}, "
@@ -161,15 +159,6 @@ def _diverged(what: str, step: int, samples: TrainingSamples) -> InputError:
     shown = ", ".join("+".join(samples.tiles_of(first + place)) for place in range(samples.recipe.batch))
     return InputError(
         f"{what} at step {step} (tiles {shown}); lower retrain_segmenter's lr; the last saved state is kept"
-    )
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether it is the error of an allocator: CUDA's has a class, MPS's and the CPU's only a message."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(
-        words in str(error) for words in ("not enough memory", "can't allocate memory", "out of memory")
     )
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.runtime.checkpoints import Checkpoint
+from pipeline.runtime.devices import out_of_memory
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import checksum, read_json, read_table, write_json, write_table
 from pipeline.runtime.progress import progress
@@ -227,9 +228,7 @@ def _checked(method: str, model: torch.nn.Module, images: Tensor, *rest: Any) ->
     try:
         found = infer(model, images, *rest)
     except (RuntimeError, MemoryError) as error:
-        # MPS and the CPU have no error class of their own.
-        signs = ("out of memory", "not enough memory", "can't allocate memory")
-        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in signs):
+        if not out_of_memory(error):
             raise
         count, _, height, width = images.shape
         raise InputError(
