@@ -64,7 +64,8 @@ def load_backbone(model: "nn.Module", path: Path) -> "KeyReport":
 
     convert = getattr(model, "public_backbone", None)
     if convert is None:
-        raise InputError(f"{path}: {type(model).__name__} reads no backbone files; set pretrained to a bool")
+        title = type(model).__name__
+        raise InputError(f"{path}: {title} reads no backbone files; set pretrained to true or false")
     (backbone,) = (one for name, one in model.named_modules() if name.rpartition(".")[2] == "backbone")
     return checkpoints.load_backbone(backbone, path, convert)
 
