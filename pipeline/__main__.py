@@ -13,20 +13,79 @@ def main() -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     repro = commands.add_parser("repro", help="run every stage that is not up to date, in parallel")
-    repro.add_argument("--jobs", type=int, help="stages at once (default: one per GPU, else by cores)")
+    repro.add_argument(
+        "stages", nargs="*", metavar="STAGE", help="only these and what they need (default: all)"
+    )
+    repro.add_argument("--jobs", type=_count, help="stages at once (default: one per GPU, else by cores)")
+    submit = commands.add_parser("submit", help="run the cells of a stage as tasks of a SLURM cluster")
+    submit.add_argument("stage", metavar="STAGE", help="such as retrain_segmenter, or one of its cells")
+    submit.add_argument("--executor", choices=["slurm", "local"], default="slurm", help="local: try it here")
+    submit.add_argument("--partition", help="SLURM's partition (default: the cluster's)")
+    submit.add_argument("--gpus", type=int, default=0, help="GPUs of a task (default: 0)")
+    submit.add_argument("--cpus", type=_count, default=1, help="cores of a task (default: 1)")
+    submit.add_argument(
+        "--memory", type=float, metavar="GB", help="memory of a task (default: the cluster's)"
+    )
+    submit.add_argument(
+        "--minutes",
+        type=_count,
+        default=1440,
+        help="time of one attempt; then the task is put back (default: a day)",
+    )
+    submit.add_argument("--parallel", type=_count, metavar="N", help="tasks at once (default: all)")
+    submit.add_argument(
+        "--sbatch",
+        type=_pair,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="such as account=physics",
+    )
+    submit.add_argument("--no-wait", action="store_true", help="return at once, leave the tasks to SLURM")
     commands.add_parser("check-lock", help="is dvc.lock in step with code and parameters? (needs no data)")
     arguments = parser.parse_args()
     try:
         if arguments.command == "repro":
             from pipeline.commands.repro import repro as run
 
-            return run(arguments.jobs)
+            return run(arguments.jobs, arguments.stages)
+        if arguments.command == "submit":
+            from pipeline.commands import cluster
+
+            options = cluster.Options(
+                executor=arguments.executor,
+                partition=arguments.partition,
+                gpus=arguments.gpus,
+                cpus=arguments.cpus,
+                memory=arguments.memory,
+                minutes=arguments.minutes,
+                parallel=arguments.parallel,
+                more=tuple(arguments.sbatch),
+                wait=not arguments.no_wait,
+            )
+            return cluster.submit(arguments.stage, options)
         from pipeline.commands.lock import check_lock
 
         return check_lock()
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # before or after the stages run
+        return 130
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {text}")
+    return number
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not key or not sign:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text!r}")
+    return key, value
 
 
 if __name__ == "__main__":

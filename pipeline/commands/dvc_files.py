@@ -1,8 +1,11 @@
 """What we ask of DVC: its graph, what has changed, and the order of dvc.lock."""
 
+import contextlib
+import difflib
 import json
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +22,33 @@ def require_repository() -> None:
         raise InputError("dvc: command not found; run `source .venv/bin/activate` first, or `make repro`")
 
 
-def stage_graph() -> Graph:
-    """All stages of dvc.yaml with their direct dependencies."""
+def stages() -> tuple[Graph, dict[str, str]]:
+    """All stages of dvc.yaml with their direct dependencies, and the command line of each."""
     from dvc.repo import Repo
 
-    with Repo() as repo:
+    with _one_sentence(), Repo() as repo:
         graph = repo.index.graph
         edges = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
-        order = [stage.addressing for stage in repo.index.stages]
-    return {name: edges[name] for name in order}
+        commands = {stage.addressing: str(stage.cmd) for stage in repo.index.stages}
+    return {name: edges[name] for name in commands}, commands
+
+
+def stage_graph() -> Graph:
+    """All stages of dvc.yaml with their direct dependencies."""
+    return stages()[0]
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    """DVC's complaints about what it reads, as an InputError."""
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except DvcException as error:
+        # DVC writes dvc.lock in place, so a power cut can leave half of it.
+        cure = "; `git checkout dvc.lock` and run again" if "dvc.lock" in str(error) else ""
+        raise InputError(f"DVC: {' '.join(str(error).split())}{cure}") from None
 
 
 def changed_stages() -> set[str]:
@@ -36,6 +57,31 @@ def changed_stages() -> set[str]:
     if status.returncode:
         raise InputError(f"dvc status: {status.stderr.strip() or status.stdout.strip()}")
     return set(json.loads(status.stdout or "{}"))
+
+
+def select(names: list[str], graph: Graph) -> set[str]:
+    """The stages named, all cells of a stage that is named without `@`; InputError for an unknown name."""
+    found: set[str] = set()
+    for name in names:
+        cells = {other for other in graph if name in (other, other.partition("@")[0])}
+        if not cells:
+            close = difflib.get_close_matches(name, [*graph, *(other.partition("@")[0] for other in graph)])
+            hint = (
+                f"did you mean {' or '.join(dict.fromkeys(close))}?"
+                if close
+                else "`dvc stage list` shows them"
+            )
+            raise InputError(f"{name}: expected a stage of dvc.yaml or one of its cells, found none; {hint}")
+        found |= cells
+    return found
+
+
+def with_requirements(names: set[str], graph: Graph) -> set[str]:
+    """`names` and everything that they depend on, directly or not."""
+    found = set(names)
+    while more := {other for name in found for other in graph[name]} - found:
+        found |= more
+    return found
 
 
 def with_dependants(names: set[str], graph: Graph) -> set[str]:

@@ -1,9 +1,12 @@
 """Progress bars with rate and time left; silent where nobody watches."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
+
+WATCHED_LOG = "RSSQA_WATCHED_LOG"  # set where somebody reads the log for the progress
 
 
 def progress(
@@ -13,5 +16,9 @@ def progress(
     description: str = "",
     unit: str = "it",
 ) -> "tqdm[Any]":
-    """A tqdm bar on stderr that prints nothing when stderr is no terminal."""
-    return tqdm(iterable, total=total, desc=description, unit=unit, disable=None, dynamic_ncols=True)
+    """A tqdm bar on stderr: on a terminal, every five seconds in a log that is watched, else silent."""
+    watched = WATCHED_LOG in os.environ
+    return tqdm(
+        iterable, total=total, desc=description, unit=unit, dynamic_ncols=True,
+        disable=False if watched else None, mininterval=5 if watched else 0.1,
+    )  # fmt: skip

@@ -13,14 +13,20 @@ import pytest
 from pipeline.runtime.files import checksum, read_json
 from tests.stages.workspace import Workspace
 
-METHODS = ("ABCNet", "UNetFormer")
+METHODS = {
+    "a2fpn": "A2FPN",
+    "upernet": "UperNet(RSP-ViTAEv2-S)",
+    "unetformer": "UNetFormer",
+    "dcswin": "DC-Swin",
+}
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The smoke profile, run once: two methods, two data sets."""
+    """The smoke profile, run once: four methods, two data sets."""
     made = Workspace(tmp_path_factory.mktemp("smoke") / "project")
-    made.edit("params.yaml", {"profile": "smoke", "datasets": ["loveda", "floodnet"], "seeds": [0]})
+    lists = {"methods": list(METHODS), "datasets": ["loveda", "floodnet"], "seeds": [0]}
+    made.edit("params.yaml", {"profile": "smoke", **lists})
     made.commit("before the run")
     made.run("python", "-m", "pipeline", "repro")
     made.commit("after the run")
@@ -40,7 +46,10 @@ def test_everything_is_up_to_date_and_stays_so(workspace: Workspace) -> None:
     again = workspace.run("python", "-m", "pipeline", "repro").stdout
     assert "to run" not in again
     assert workspace.run("git", "status", "--short").stdout == ""
-    assert (workspace.path / "data/smoke/report/index.html").stat().st_size > 10_000
+    report = workspace.path / "data/smoke/report"
+    assert (report / "index.html").stat().st_size > 10_000
+    pictures = (report / "pictures.html").read_text()
+    assert all(title in pictures for title in METHODS.values())
 
 
 def test_the_lock_is_in_the_order_of_the_stages(workspace: Workspace) -> None:
@@ -56,10 +65,10 @@ def test_results_have_their_schema(workspace: Workspace) -> None:
     results = workspace.path / "results"
     columns = {"RS-SQED", "LoveDA", "FloodNet"}
     table1, table3, table4 = (read_json(results / f"table{number}.json") for number in (1, 3, 4))
-    assert set(table1) == set(METHODS)
+    assert set(table1) == set(METHODS.values())
     assert all(set(row) == {"LoveDA", "FloodNet"} for row in table1.values())
     assert all(0 <= value <= 1 for row in table1.values() for value in row.values())
-    for method in METHODS:
+    for method in METHODS.values():
         assert {"RS-SQA", "Data set mean"} <= set(table3[method])
         assert columns <= set(table3[method]["RS-SQA"])
         assert {"PLCC", "SROCC", "RMSE", "KROCC"} <= set(table3[method]["RS-SQA"]["RS-SQED"])
