@@ -36,17 +36,17 @@ class Picture(NamedTuple):
 
 
 def scatter_grid(points: pd.DataFrame) -> Picture:
-    """Fig. 5: predicted (x) against true OA (y), methods in rows, columns of the tables across, with the
+    """Fig. 5: predicted (x) against true OA (y), methods across, columns of the tables in rows, with the
     four-parameter logistic through each panel; points: columns subset, method, true, predicted."""
     methods = list(dict.fromkeys(points["method"]))
     columns = [MIX, *dict.fromkeys(points["subset"])]
     colour = dict(zip(columns[1:], COLOURS * (1 + len(columns) // len(COLOURS)), strict=False))
 
     def draw(figure: Any, ink: str) -> None:
-        axes = figure.subplots(len(methods), len(columns), sharex=True, sharey=True, squeeze=False)
+        axes = figure.subplots(len(columns), len(methods), sharex=True, sharey=True, squeeze=False)
         _arrange(figure, between=0.15, above=0.15)
-        for row, method in zip(axes, methods, strict=True):
-            for axis, column in zip(row, columns, strict=True):
+        for row, column in zip(axes, columns, strict=True):
+            for axis, method in zip(row, methods, strict=True):
                 chosen = points[points["method"] == method]
                 chosen = chosen if column == MIX else chosen[chosen["subset"] == column]
                 for subset, part in chosen.groupby("subset", sort=False):
@@ -58,9 +58,9 @@ def scatter_grid(points: pd.DataFrame) -> Picture:
                 if fit is not None:
                     line = np.linspace(predicted.min(), predicted.max(), 100)
                     axis.plot(line, fit(line), color=ink, lw=1.2)
-            row[0].set_ylabel(f"{method}\ntrue OA")
-        for axis, column in zip(axes[0], columns, strict=True):
-            axis.set_title(column, fontsize=10)
+            row[0].set_ylabel(f"{column}\ntrue OA")
+        for axis, method in zip(axes[0], methods, strict=True):
+            axis.set_title(method, fontsize=9)
         for axis in axes[-1]:
             axis.set_xlabel("predicted OA")
 
@@ -68,7 +68,7 @@ def scatter_grid(points: pd.DataFrame) -> Picture:
         f"Scatter plots of predicted against true overall accuracy for {', '.join(methods)} on "
         f"{', '.join(columns)}, each with its logistic fit; Table 3 has the correlations"
     )
-    return _picture(draw, 2.0 * len(columns), 1.9 * len(methods) + 0.5, alt)
+    return _picture(draw, 1.7 * len(methods) + 0.4, 1.7 * len(columns) + 0.5, alt)
 
 
 def training_curves(curves: Mapping[str, pd.DataFrame]) -> Picture | None:

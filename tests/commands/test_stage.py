@@ -28,7 +28,11 @@ if __name__ == "__main__":
     [
         ("abcnet", "stage: image.png: expected RGB, found grey; convert it\n"),
         ("unetformer", "stage: data/out.png: No space left on device; free space and run again\n"),
-        ("unet", "stage: --method: expected one of abcnet, unetformer (params.yaml), found 'unet'\n"),
+        (
+            "unet",
+            "stage: --method: expected one of banet, abcnet, manet, a2fpn, upernet, unetformer, dcswin, "
+            "aerialformer (params.yaml), found 'unet'\n",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_1(tmp_path: Path, method: str, said: str) -> None:
