@@ -2,7 +2,8 @@
 
 DVC runs stages one after the other. Here one `dvc --wait-for-lock repro --single-item STAGE` is started for
 each stage whose inputs are there, as many at once as there are slots (one per GPU, else one per core and
-thread); a last plain `dvc repro` checks and records. Never start it on two nodes in one workspace.
+thread, and one more); a last plain `dvc repro` checks and records. Never start it on two nodes in one
+workspace.
 """
 
 import contextlib
@@ -53,13 +54,14 @@ class Running:
 def repro(jobs: int | None = None, targets: list[str] | None = None) -> int:
     """Bring every output up to date; returns the exit code, 0 when all is well.
 
-    jobs: stages at once; default one per GPU, else the number of cores divided by `threads`.
+    jobs: stages at once; default one per GPU, else the number of cores divided by `threads`, and one more.
     targets: stages or cells; only these and what they need. Default all.
     """
     parameters, config = load(Path())
     dvc_files.require_repository()
     gpus = _gpus()
-    slots = jobs or gpus or max(1, cores() // config.threads)
+    # One more than the cores hold: DVC's own work between two trainings leaves them idle.
+    slots = jobs or gpus or max(1, cores() // config.threads) + 1
     with alone(LOCK) as lock, stop_signals() as stopped:
         graph = dvc_files.stage_graph()
         wanted = (
