@@ -69,6 +69,16 @@ def conv_norm(
     return nn.Sequential(*layers)
 
 
+def detail_path(low: int, outputs: int) -> nn.Sequential:
+    """The shallow path of ABCNet (spatial) and BANet (texture): an image to `outputs` channels at 1/8."""
+    return nn.Sequential(
+        conv_norm(3, low, 7, 2, nn.ReLU),
+        conv_norm(low, low, 3, 2, nn.ReLU),
+        conv_norm(low, low, 3, 2, nn.ReLU),
+        conv_norm(low, outputs, 1, 1, nn.ReLU),
+    )
+
+
 def separable_conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     """Depthwise convolution, batch norm, then pointwise convolution (the norm stands between the two)."""
     return nn.Sequential(
@@ -88,13 +98,8 @@ def initialise(*modules: nn.Module) -> None:
                     nn.init.zeros_(layer.bias)
 
 
-class LinearAttention(nn.Module):
-    """Spatial attention at linear cost (Li et al., "Linear attention mechanism", 2020), as in ABCNet.
-
-    Queries and keys, 1/8 of the channels, are unit vectors, and exp(q.k) is approximated by 1 + q.k:
-    out_n = (sum_j v_j + (sum_j v_j k_j^T) q_n) / (N + q_n . sum_j k_j). The result is scaled by a learned
-    gamma that starts at 0. [B,C,H,W] -> [B,C,H,W], without a residual.
-    """
+class PixelProjections(nn.Module):
+    """Query and key, 1/8 of the channels, value, and gamma, a factor that is learned from 0."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -102,6 +107,15 @@ class LinearAttention(nn.Module):
         self.key = nn.Conv2d(channels, max(channels // 8, 1), 1)
         self.value = nn.Conv2d(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
+
+
+class LinearAttention(PixelProjections):
+    """Spatial attention at linear cost (Li et al., "Linear attention mechanism", 2020), as in ABCNet.
+
+    Queries and keys, 1/8 of the channels, are unit vectors, and exp(q.k) is approximated by 1 + q.k:
+    out_n = (sum_j v_j + (sum_j v_j k_j^T) q_n) / (N + q_n . sum_j k_j). The result is scaled by a learned
+    gamma that starts at 0. [B,C,H,W] -> [B,C,H,W], without a residual.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         # Sums over all pixels overflow half precision.

@@ -15,6 +15,7 @@ from pipeline.segmenters.blocks import (
     PixelShuffleHead,
     conv_norm,
     crop_map,
+    detail_path,
     initialise,
     pad_to_multiple,
     scaled,
@@ -54,12 +55,7 @@ class BANet(nn.Module):
     ) -> None:
         super().__init__()
         low, middle, high = (scaled(channels, width) for channels in (64, 128, 256))
-        self.texture = nn.Sequential(
-            conv_norm(3, low, 7, 2, nn.ReLU),
-            conv_norm(low, low, 3, 2, nn.ReLU),
-            conv_norm(low, low, 3, 2, nn.ReLU),
-            conv_norm(low, middle, 1, 1, nn.ReLU),
-        )
+        self.texture = detail_path(low, middle)
         self.dependency = DependencyPath(middle, width, depth, pretrained)
         self.fuse = conv_norm(2 * middle, high, 1, activation=nn.ReLU)
         self.attention = LinearAttention(high)

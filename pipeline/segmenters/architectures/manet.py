@@ -10,25 +10,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.segmenters.backbones.resnet import RESNET50, from_public, resnet
-from pipeline.segmenters.blocks import Output, conv_norm, crop_map, pad_to_multiple, scaled
+from pipeline.segmenters.blocks import (
+    Output,
+    PixelProjections,
+    conv_norm,
+    crop_map,
+    pad_to_multiple,
+    scaled,
+)
 
 STRIDE = 1  # of the pre-classifier map
 MULTIPLE = 32  # sides of what the backbone sees
 
 
-class KernelAttention(nn.Module):
+class KernelAttention(PixelProjections):
     """Attention over pixels at linear cost: softplus(q) . softplus(k) in place of exp(q . k).
 
     out_n = (sum_j v_j k_j^T) q_n / (q_n . sum_j k_j), where q and k have 1/8 of the channels; returns
     x + gamma * out, gamma learned from 0. [B,C,H,W] -> [B,C,H,W].
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.query = nn.Conv2d(channels, max(channels // 8, 1), 1)
-        self.key = nn.Conv2d(channels, max(channels // 8, 1), 1)
-        self.value = nn.Conv2d(channels, channels, 1)
-        self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         # Sums over all pixels overflow half precision.
