@@ -113,7 +113,7 @@ def run_stages(
     """
     LOGS.mkdir(exist_ok=True)
     depth = dvc_files.distance_to_end(graph)
-    waiting = sorted(todo, key=lambda name: -depth[name])  # the longest chain first
+    waiting = sorted((name for name in graph if name in todo), key=lambda name: -depth[name])  # longest chain
     running: dict[str, Running] = {}
     failed: list[str] = []
     with Board(graph, [name for name in graph if name in todo], slots) as board:
