@@ -1,7 +1,9 @@
 """The commands for people: `python -m pipeline COMMAND`."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 from pipeline.runtime.errors import InputError
 
@@ -44,6 +46,8 @@ def main() -> int:
     submit.add_argument("--no-wait", action="store_true", help="return at once, leave the tasks to SLURM")
     commands.add_parser("check-lock", help="is dvc.lock in step with code and parameters? (needs no data)")
     arguments = parser.parse_args()
+    # `dvc`, and the `python` of its stages, are this environment's, activated or not.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     try:
         if arguments.command == "repro":
             from pipeline.commands.repro import repro as run
