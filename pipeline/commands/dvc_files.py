@@ -110,7 +110,7 @@ def sort_lock(order: list[str]) -> None:
 
     from pipeline.runtime.files import atomic_file
 
-    yaml = YAML()
+    yaml = YAML()  # round trip: builds plain containers only
     yaml.default_flow_style = False
     path = Path("dvc.lock")
     lock: dict[str, Any] = yaml.load(path)
