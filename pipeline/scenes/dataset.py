@@ -4,10 +4,9 @@ One file per data set holds the facts as data at its top (in the manner of torch
 they share. Nothing here reads a pixel, see `pipeline.scenes.reading`.
 """
 
-import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, TypeVar
@@ -28,7 +27,9 @@ class SourceImage:
     """One image of a data set as distributed.
 
     `unit` is what the 8:2 split must not cut (tile, sequence or image); `key` is unique within the data set
-    and holds only [A-Za-z0-9_-]; `label` is None only on the unused side.
+    and holds only [A-Za-z0-9_-]; `label` is None only on the unused side; `scene` is the class of the whole
+    image where the release has one, else empty; `bands` are the bands to take, counted from 1 (empty: the file
+    must have exactly three).
     """
 
     unit: str
@@ -36,6 +37,8 @@ class SourceImage:
     image: Path
     label: Path | None
     side: Side
+    scene: str = ""
+    bands: tuple[int, ...] = ()
 
 
 class OfficialSize(NamedTuple):
@@ -74,6 +77,7 @@ class Dataset(ABC):
     licence: ClassVar[str]
     homepage: ClassVar[str]
     flooded_ids: ClassVar[tuple[int, ...]] = ()  # label ids that mark an image as flooded (FloodNet)
+    resize_to_label: ClassVar[bool] = False  # an image of another size than its label is resized to it
 
     @abstractmethod
     def list_images(self, root: Path) -> list[SourceImage]:
@@ -136,28 +140,6 @@ class Dataset(ABC):
 def natural(text: str) -> list[tuple[int, str]]:
     """Sort key in which 2_9 comes before 2_10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", text)]
-
-
-def find(root: Path, pattern: str, skip_folders: Iterable[str] = ()) -> dict[str, Path]:
-    """Files below `root` whose path relative to it matches `pattern`, by the pattern's group `key`.
-
-    The search is recursive, through links too, because archives unpack flat or nested. Raises InputError
-    when two files claim the same key.
-    """
-    expression = re.compile(pattern)
-    skipped = set(skip_folders)
-    found: dict[str, Path] = {}
-    for name, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(set(folders) - skipped)
-        for path in (Path(name, file) for file in sorted(files)):
-            match = expression.search("/" + path.relative_to(root).as_posix())
-            if match is None:
-                continue
-            key = match["key"]
-            if key in found:
-                raise InputError(f"{path}: the same image as {found[key]}; keep one of the two")
-            found[key] = path
-    return found
 
 
 def check_pairs(title: str, images: Mapping[Key, Path], labels: Mapping[Key, Path], hint: str) -> None:

@@ -16,8 +16,8 @@ from pipeline.scenes.dataset import (
     Side,
     SourceImage,
     check_pairs,
-    find,
 )
+from pipeline.scenes.files import find
 
 IMAGE = "FloodNet-Supervised_v1.0/{split}/{split}-org-img/{unit}.jpg"
 LABEL = "FloodNet-Supervised_v1.0/{split}/{split}-label-img/{unit}_lab.png"

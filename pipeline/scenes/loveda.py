@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.dataset import RGB, Dataset, OfficialSize, Side, SourceImage, check_pairs, find
+from pipeline.scenes.dataset import RGB, Dataset, OfficialSize, Side, SourceImage, check_pairs
+from pipeline.scenes.files import find
 
 IMAGE = "{split}/{area}/images_png/{unit}.png"
 LABEL = "{split}/{area}/masks_png/{unit}.png"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.scenes import isprs
-from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage, find
+from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage
+from pipeline.scenes.files import find
 
 IMAGE = "2_Ortho_RGB/top_potsdam_{unit}_RGB.tif"
 LABEL = "5_Labels_all/top_potsdam_{unit}_label.tif"

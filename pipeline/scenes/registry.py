@@ -3,8 +3,11 @@
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.dataset import Dataset
 from pipeline.scenes.floodnet import FloodNet
+from pipeline.scenes.floodnet_challenge import FloodNetChallenge
 from pipeline.scenes.loveda import LoveDA
+from pipeline.scenes.own import Own
 from pipeline.scenes.potsdam import Potsdam
+from pipeline.scenes.settings import FloodNetChallengeSource, OwnSource, Source
 from pipeline.scenes.uavid import UAVid
 from pipeline.scenes.vaihingen import Vaihingen
 
@@ -13,8 +16,15 @@ DATASETS: dict[str, Dataset] = {
 }
 
 
-def dataset(name: str) -> Dataset:
-    """The data set of that name; raises InputError naming those there are."""
+def dataset(name: str, source: Source | None = None) -> Dataset:
+    """The data set of that name: one of the paper's, or as `source` describes it.
+
+    Raises InputError when the name is none of the paper's and `source` does not describe one.
+    """
+    if isinstance(source, OwnSource):
+        return Own(name, source)
     if name not in DATASETS:
         raise InputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
+    if isinstance(source, FloodNetChallengeSource):
+        return FloodNetChallenge(source)
     return DATASETS[name]

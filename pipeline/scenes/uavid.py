@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.dataset import RGB, Dataset, OfficialSize, Side, SourceImage, check_pairs, find
+from pipeline.scenes.dataset import RGB, Dataset, OfficialSize, Side, SourceImage, check_pairs
+from pipeline.scenes.files import find
 
 IMAGE = "uavid_v1.5_official_release_image/uavid_{split}/{unit}/Images/{frame}.png"
 LABEL = "uavid_v1.5_official_release_image/uavid_{split}/{unit}/Labels/{frame}.png"

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.scenes import isprs
-from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage, find
+from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage
+from pipeline.scenes.files import find
 
 IMAGE = "ISPRS_semantic_labeling_Vaihingen/top/top_mosaic_09cm_area{unit}.tif"
 LABEL = "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE/top_mosaic_09cm_area{unit}.tif"

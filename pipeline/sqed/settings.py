@@ -24,8 +24,8 @@ class TileRule(Settings):
     last_rows: int = Field(0, ge=0)
 
 
-class SharedSettings(Settings):
-    """What is the same for all data sets.
+class BuildSqedSettings(Settings):
+    """Section `build_sqed` of configs/<profile>.yaml: what is the same for all data sets.
 
     test_share: of the evaluation side's units; val_share: of the training side's units, for choosing the
     best checkpoint; unknown_share: most pixels of one label with a value outside the code table;
@@ -40,24 +40,19 @@ class SharedSettings(Settings):
 
 
 class DatasetSettings(Settings):
-    """What a data set changes.
+    """Section `build_sqed` of a data set's file.
 
-    test_units: how the number of test units is rounded; flooded_share: images with a larger share of flooded
-    pixels are dropped from both sides (data sets with flooded classes only); patch: rule of
-    RS-SQED's patches; training: rule of the segmenters' tiles.
+    patch: rule of RS-SQED's patches; training: rule of the segmenters' tiles (null: as patch); test_units:
+    how the number of test units is rounded; flooded (data sets with flooded classes or scenes only): leave
+    out, on both sides, images by their label ids (a larger share of flooded pixels than flooded_share), by
+    the class of the whole scene, or none.
     """
 
-    test_units: Literal["up", "down"]
-    flooded_share: float = Field(0.0, ge=0, le=1)
     patch: TileRule
-    training: TileRule
-
-
-class BuildSqedSettings(Settings):
-    """Section `build_sqed`: `shared` and one entry per data set."""
-
-    shared: SharedSettings
-    datasets: dict[str, DatasetSettings]
+    training: TileRule | None = None
+    test_units: Literal["up", "down"] = "up"
+    flooded: Literal["ids", "scene", "keep"] = "ids"
+    flooded_share: float = Field(0.0, ge=0, le=1)
 
 
 class LabelOaSettings(Settings):
