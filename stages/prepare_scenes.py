@@ -8,27 +8,29 @@ from pipeline.runtime.files import write_json
 from pipeline.scenes.hashes import evaluation_hashes
 from pipeline.scenes.manifest import list_files, write_manifest
 from pipeline.scenes.registry import dataset
+from pipeline.scenes.settings import FloodNetChallengeSource, OwnSource
 
 THREADS = 8  # files read at a time while checksums are taken
 
 
 def main(stage: Stage) -> None:
-    settings = stage.config.prepare_scenes
     name = stage.item["dataset"]
-    facts = dataset(name)
+    source = stage.config.datasets[name].prepare_scenes
+    facts = dataset(name, source)
+    made = None if isinstance(source, OwnSource | FloodNetChallengeSource) else source.make
     with stage.output_folder() as out:
-        if settings.make is None:
-            root = Path(settings.root, name)
+        if made is None:
+            root = Path(source.root)
             images = facts.images(root)  # a missing or half-there data set ends here
             hashes = evaluation_hashes(root, images)
-            with stage.checkpoint(settings, inputs=[], dataset=name) as checkpoint:
+            with stage.checkpoint(source, inputs=[], dataset=name) as checkpoint:
                 files = list_files(root, THREADS, checkpoint.folder / "checksums.tsv")
         else:
             from pipeline.world.datasets import make
             from pipeline.world.survey import survey
 
             root = stage.folder / "sources"
-            conditions = make(name, out / "sources", settings.make)
+            conditions = make(name, out / "sources", made)
             images = facts.images(out / "sources")
             summary = survey(facts, images, conditions)
             write_json(out / "summary.json", summary)

@@ -15,7 +15,7 @@ from pipeline.sqed.split import check_disjoint
 
 def main(stage: Stage) -> None:
     method, dataset = stage.item["method"], stage.item["dataset"]
-    recipe = stage.config.retrain_segmenter.recipe(method, dataset)
+    recipe = stage.config.recipe(method, dataset)
     table = stage.input("build_sqed", dataset, "training.parquet")
     folder = stage.input("build_sqed", dataset, "training")
     classes = read_json(stage.input("build_sqed", dataset, "counts.json"))["classes"]

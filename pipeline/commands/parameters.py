@@ -19,12 +19,21 @@ from pipeline.evaluation.settings import EvaluateSettings, ReportSettings
 from pipeline.refiner.settings import PrepareRefiner, RefineCaptions
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.settings import Settings
-from pipeline.scenes.registry import DATASETS
+from pipeline.scenes.dataset import Dataset
+from pipeline.scenes.registry import dataset as open_dataset
+from pipeline.scenes.settings import FloodNetChallengeSource, OwnSource
 from pipeline.segmenters.registry import METHODS
-from pipeline.segmenters.settings import RetrainSegmenterSettings
+from pipeline.segmenters.settings import Recipe, RetrainSegmenterSettings
 from pipeline.sqa.settings import ModelSettings, TrainSqaSettings, Variant
-from pipeline.sqed.settings import BuildSqedSettings, LabelOaSettings
-from pipeline.world.settings import PrepareCaptions, PrepareScenes
+from pipeline.sqed.settings import BuildSqedSettings, DatasetSettings, LabelOaSettings
+from pipeline.world.settings import (
+    FloodnetSource,
+    LovedaSource,
+    PotsdamSource,
+    PrepareCaptions,
+    UavidSource,
+    VaihingenSource,
+)
 
 S = TypeVar("S", bound=Settings)
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # DVC joins names with -, so they hold none
@@ -52,6 +61,7 @@ class Parameters(Settings):
     model: ModelSettings
     methods: Names
     datasets: Names
+    split: Literal["unit", "patch"]
     encoders: dict[Name, Encoder] = Field(min_length=1)
     variants: dict[Name, Variant] = Field(min_length=1)
     baselines: list[Name]
@@ -59,12 +69,12 @@ class Parameters(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        known = {"methods": list(METHODS), "datasets": list(DATASETS), "baselines": list(BASELINES)}
-        for key, names in known.items():
-            chosen = getattr(self, key)
-            unknown = [name for name in chosen if name not in names]
+        for key, names in (("methods", list(METHODS)), ("baselines", list(BASELINES))):
+            unknown = [name for name in getattr(self, key) if name not in names]
             if unknown:
                 raise ValueError(f"{key}: unknown {', '.join(unknown)}; known are {', '.join(names)}")
+        for key in ("methods", "datasets", "baselines"):
+            chosen = getattr(self, key)
             if len(set(chosen)) < len(chosen):
                 raise ValueError(f"{key}: a name stands twice in {', '.join(chosen)}")
         for name, variant in self.variants.items():
@@ -74,13 +84,33 @@ class Parameters(Settings):
         return self
 
 
+SceneSource = Annotated[
+    PotsdamSource
+    | VaihingenSource
+    | LovedaSource
+    | UavidSource
+    | FloodnetSource
+    | FloodNetChallengeSource
+    | OwnSource,
+    Field(discriminator="reader"),
+]
+
+
+class DatasetConfig(Settings):
+    """configs/<profile>/<data set>.yaml: where its files are, its patches, its changes to the recipes (by
+    method)."""
+
+    prepare_scenes: SceneSource
+    build_sqed: DatasetSettings
+    retrain_segmenter: dict[str, dict[str, Any]]
+
+
 class Config(Settings):
     """configs/<profile>.yaml: one section per stage, and what all of them need."""
 
     threads: int = Field(ge=1)
     runtime: Runtime
     prepare_captions: PrepareCaptions
-    prepare_scenes: PrepareScenes
     collect_captions: CollectCaptions
     clip: ClipModel
     train_clip_sem: ClipTraining
@@ -97,19 +127,51 @@ class Config(Settings):
     report: ReportSettings
 
 
-def load(root: Path) -> tuple[Parameters, Config]:
-    """params.yaml and the configuration of its profile, both checked; raises InputError naming the key."""
+class Profile(Config):
+    """What a profile says: configs/<profile>.yaml and, by data set, configs/<profile>/<data set>.yaml."""
+
+    datasets: dict[str, DatasetConfig]
+
+    def dataset(self, name: str) -> Dataset:
+        """Facts and reader of a data set."""
+        return open_dataset(name, self.datasets[name].prepare_scenes)
+
+    def recipe(self, method: str, dataset: str) -> Recipe:
+        """How a method is trained on a data set."""
+        changes = self.datasets[dataset].retrain_segmenter.get(method)
+        return self.retrain_segmenter.recipe(method, changes)
+
+
+def load(root: Path) -> tuple[Parameters, Profile]:
+    """params.yaml and what its profile says, all of it checked; raises InputError naming the key."""
     parameters = check(Parameters, read_yaml(root / "params.yaml"), Path("params.yaml"))
-    file = Path("configs") / f"{parameters.profile}.yaml"
+    return parameters, load_profile(root, parameters.profile, parameters.datasets)
+
+
+def load_profile(root: Path, profile: str, datasets: list[str]) -> Profile:
+    """The files of one profile for these data sets; raises InputError naming the file and the key."""
+    file = Path("configs") / f"{profile}.yaml"
     config = check(Config, read_yaml(root / file), file)
-    for dataset in parameters.datasets:
-        if dataset not in config.build_sqed.datasets:
+    found = {}
+    for name in datasets:
+        own = Path("configs", profile, f"{name}.yaml")
+        if not (root / own).is_file():
             raise InputError(
-                f"{file}: build_sqed.datasets.{dataset}: this key is missing; params.yaml names {dataset}"
+                f"{own}: expected this file, since params.yaml names the data set {name}; docs/own_data.md "
+                f"says how to describe one's own; there are {', '.join(_described(root / own.parent))}"
             )
-        for method in parameters.methods:
-            config.retrain_segmenter.recipe(method, dataset)
-    return parameters, config
+        found[name] = check(DatasetConfig, read_yaml(root / own), own)
+        try:
+            open_dataset(name, found[name].prepare_scenes)
+            for method, changes in found[name].retrain_segmenter.items():
+                config.retrain_segmenter.recipe(method, changes)
+        except InputError as error:
+            raise InputError(f"{own}: {error}") from None
+    return Profile.model_construct(**dict(config), datasets=found)
+
+
+def _described(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def read_yaml(path: Path) -> Any:

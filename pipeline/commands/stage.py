@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.commands.parameters import Config, Parameters, load
+from pipeline.commands.parameters import Parameters, Profile, load
 from pipeline.runtime import code, files
 from pipeline.runtime.errors import InputError, message
 from pipeline.runtime.settings import Settings
+from pipeline.scenes.dataset import Dataset
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ CHECKPOINTS = "RSSQA_CHECKPOINTS"  # an absolute root for shared disks and for `
 class Stage:
     """One run of one stage cell, in the repository's root."""
 
-    def __init__(self, script: Path, item: dict[str, str], parameters: Parameters, config: Config) -> None:
+    def __init__(self, script: Path, item: dict[str, str], parameters: Parameters, config: Profile) -> None:
         self.script = script
         self.name = script.stem
         self.item = item
@@ -47,6 +48,10 @@ class Stage:
     def say(self, message: str) -> None:
         """A line of the stage's log."""
         print(f"[{time.monotonic() - self.started:6.1f} s] {message}", flush=True)
+
+    def dataset(self, name: str) -> Dataset:
+        """Facts and reader of a data set, as the profile has it."""
+        return self.config.dataset(name)
 
     def input(self, stage: str, *parts: str) -> Path:
         """A file or folder that an earlier stage of this profile wrote; InputError when it is missing."""

@@ -19,12 +19,17 @@ DATASETS: dict[str, Dataset] = {
 def dataset(name: str, source: Source | None = None) -> Dataset:
     """The data set of that name: one of the paper's, or as `source` describes it.
 
-    Raises InputError when the name is none of the paper's and `source` does not describe one.
+    Raises InputError when the name is none of the paper's and `source` does not describe one, or when its
+    reader is of another data set.
     """
     if isinstance(source, OwnSource):
         return Own(name, source)
     if name not in DATASETS:
-        raise InputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
-    if isinstance(source, FloodNetChallengeSource):
+        raise InputError(
+            f"unknown data set {name!r}; known are {', '.join(DATASETS)}; one of your own needs `reader: own`"
+        )
+    if isinstance(source, FloodNetChallengeSource) and name == FloodNet.name:
         return FloodNetChallenge(source)
+    if source is not None and source.reader != name:
+        raise InputError(f"prepare_scenes.reader: expected {name} or own, found {source.reader}")
     return DATASETS[name]

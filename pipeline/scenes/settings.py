@@ -8,8 +8,9 @@ from pipeline.runtime.settings import Settings
 
 
 class Source(Settings):
-    """What every source has: the folder of its files, relative to the project."""
+    """What every source has: the name of its reader, and the folder of its files relative to the project."""
 
+    reader: str
     root: str
 
 

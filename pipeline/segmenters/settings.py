@@ -90,36 +90,31 @@ class Recipe(Settings):
 
 
 class RetrainSegmenterSettings(Settings):
-    """Section `retrain_segmenter`: `default` is complete; `methods` and `cells` hold changes only."""
+    """Section `retrain_segmenter`: `default` is complete; `methods` hold changes only."""
 
     default: dict[str, Any]
     methods: dict[str, dict[str, Any]]
-    cells: dict[str, dict[str, dict[str, Any]]]
 
     @model_validator(mode="after")
-    def _every_cell(self) -> "RetrainSegmenterSettings":
-        for method, cells in self.cells.items():
-            if method not in self.methods:
-                raise ValueError(f"cells.{method}: there is no methods.{method}")
-            for dataset in cells:
-                try:
-                    self.recipe(method, dataset)
-                except InputError as error:
-                    raise ValueError(str(error)) from None
+    def _every_method(self) -> "RetrainSegmenterSettings":
+        for method in self.methods:
+            try:
+                self.recipe(method)
+            except InputError as error:
+                raise ValueError(str(error)) from None
         return self
 
-    def recipe(self, method: str, dataset: str) -> Recipe:
-        """The recipe of one cell; raises InputError naming the key that is wrong."""
-        if method not in self.methods or dataset not in self.cells.get(method, {}):
+    def recipe(self, method: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+        """The recipe of a method with the changes of one data set.
+
+        Raises InputError naming the key that is wrong: `retrain_segmenter.methods.<method>.<key>`, or
+        `retrain_segmenter.<method>.<key>` among the changes.
+        """
+        if method not in self.methods:
             raise InputError(
-                f"retrain_segmenter: expected methods.{method} and cells.{method}.{dataset} (may be empty: "
-                "{}), found none"
+                f"retrain_segmenter: expected methods.{method} (may be empty: {{}}), found {list(self.methods)}"
             )
-        layers = {
-            "default": self.default,
-            f"methods.{method}": self.methods[method],
-            f"cells.{method}.{dataset}": self.cells[method][dataset],
-        }
+        layers = {"default": self.default, f"methods.{method}": self.methods[method], method: changes or {}}
         merged = {key: value for layer in layers.values() for key, value in layer.items()}
         try:
             recipe = Recipe(**merged)
@@ -139,7 +134,8 @@ def _explain(error: ValidationError, layers: Mapping[str, Mapping[str, Any]]) ->
     """One sentence on the first problem, with the key as it stands in the file."""
     first = error.errors()[0]
     if not first["loc"]:
-        return f"retrain_segmenter.{list(layers)[-1]}: {first['msg']}"
+        holder = [name for name, layer in layers.items() if layer][-1]
+        return f"retrain_segmenter.{holder}: {first['msg']}"
     key = str(first["loc"][0])
     holder = [name for name, layer in layers.items() if key in layer] or ["default"]
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"

@@ -31,9 +31,10 @@ class TrainSqaSettings(Settings):
 
 
 class Variant(Settings):
-    """One RS-SQA model, by the encoder whose features it reads."""
+    """One RS-SQA model, by the encoder whose features it reads; split: rule of its patches (null: the run's)."""
 
     encoder: str
+    split: Literal["unit", "patch"] | None = None
 
 
 # Row titles of the variants in the tables; a variant without one goes by its name.

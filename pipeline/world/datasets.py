@@ -27,7 +27,14 @@ from pipeline.world.sensor import (
     footprints,
     quantise,
 )
-from pipeline.world.settings import MakeScenes
+from pipeline.world.settings import (
+    Make,
+    MakeFloodnet,
+    MakeLoveda,
+    MakePotsdam,
+    MakeUavid,
+    MakeVaihingen,
+)
 
 ORDER = ("potsdam", "vaihingen", "loveda", "uavid", "floodnet")
 CLEAR = Condition("none", 0.0)
@@ -39,7 +46,7 @@ NEAR, FAR = 0.8, 1.35  # scales of a frame's last and first row, 1: the data set
 Conditions = list[dict[str, Any]]
 
 
-def make(name: str, root: Path, settings: MakeScenes) -> Conditions:
+def make(name: str, root: Path, settings: Make) -> Conditions:
     """Write data set `name` below `root`.
 
     Returns:
@@ -89,7 +96,7 @@ def eroded(colours: np.ndarray) -> np.ndarray:
 
 
 def _mosaic_tile(
-    name: str, number: int, shape: tuple[int, int], settings: MakeScenes, clear: bool
+    name: str, number: int, shape: tuple[int, int], settings: Make, clear: bool
 ) -> tuple[np.ndarray, np.ndarray, list[Condition]]:
     """One ISPRS tile: pixels, label colours with and without boundaries stacked, conditions of its
     exposures."""
@@ -113,13 +120,13 @@ def _mosaic_tile(
     return quantise(image), np.stack([colours, eroded(colours)]), conditions
 
 
-def make_potsdam(root: Path, settings: MakeScenes) -> Conditions:
-    shape = (settings.potsdam.tile,) * 2
+def make_potsdam(root: Path, settings: MakePotsdam) -> Conditions:
+    shape = (settings.tile,) * 2
     return _make_isprs("potsdam", root, settings, dict.fromkeys(potsdam.SIDES, shape), potsdam.SIDES)
 
 
-def make_vaihingen(root: Path, settings: MakeScenes) -> Conditions:
-    scale = settings.vaihingen.scale
+def make_vaihingen(root: Path, settings: MakeVaihingen) -> Conditions:
+    scale = settings.scale
     shapes = {
         unit: (round(height * scale), round(width * scale))
         for unit, (width, height) in vaihingen.SIZES.items()
@@ -128,7 +135,7 @@ def make_vaihingen(root: Path, settings: MakeScenes) -> Conditions:
 
 
 def _make_isprs(
-    name: str, root: Path, settings: MakeScenes, shapes: dict[str, tuple[int, int]], sides: Any
+    name: str, root: Path, settings: Make, shapes: dict[str, tuple[int, int]], sides: Any
 ) -> Conditions:
     facts = {"potsdam": potsdam, "vaihingen": vaihingen}[name]
     rows: Conditions = []
@@ -151,9 +158,8 @@ def spread_numbers(numbers: range, count: int) -> list[int]:
     ]
 
 
-def _loveda_numbers(settings: MakeScenes) -> list[tuple[str, str, int]]:
+def _loveda_numbers(options: MakeLoveda) -> list[tuple[str, str, int]]:
     """Split, area and number of every image; rural numbers come before urban ones in each split."""
-    options = settings.loveda
     areas = {
         "Train": {"Rural": range(0, 1366), "Urban": range(1366, 2522)},
         "Val": {"Rural": loveda.VAL_RURAL, "Urban": loveda.VAL_URBAN},
@@ -168,8 +174,8 @@ def _loveda_numbers(settings: MakeScenes) -> list[tuple[str, str, int]]:
     return chosen
 
 
-def make_loveda(root: Path, settings: MakeScenes) -> Conditions:
-    shape, table, dataset = (settings.loveda.tile,) * 2, codes("loveda"), ORDER.index("loveda")
+def make_loveda(root: Path, settings: MakeLoveda) -> Conditions:
+    shape, table, dataset = (settings.tile,) * 2, codes("loveda"), ORDER.index("loveda")
     rows: Conditions = []
     for split, area, number in progress(_loveda_numbers(settings), description="loveda", unit="image"):
         places = {"Rural": RURAL, "Urban": URBAN}[area]
@@ -197,14 +203,14 @@ def make_loveda(root: Path, settings: MakeScenes) -> Conditions:
     return rows
 
 
-def make_uavid(root: Path, settings: MakeScenes) -> Conditions:
+def make_uavid(root: Path, settings: MakeUavid) -> Conditions:
     """Frames of a sequence look at one scene from a drone that flies on; traffic and people move."""
     profile, table, dataset = PROFILES["uavid"], codes("uavid"), ORDER.index("uavid")
-    scale = settings.uavid.scale
+    scale = settings.scale
     jobs = [(split, number) for split, numbers in uavid.SEQUENCES.items() for number in numbers]
     rows: Conditions = []
     for split, number in progress(jobs, description="uavid", unit="sequence"):
-        frames = min(getattr(settings.uavid, split), len(uavid.FRAMES))
+        frames = min(getattr(settings, split), len(uavid.FRAMES))
         if not frames:
             continue
         width = uavid.WIDE if number in uavid.WIDE_SEQUENCES else uavid.WIDTH
@@ -243,15 +249,15 @@ def photo_kind(index: int) -> tuple[bool, bool]:
     return wide, (wide and (index // 7) % 3 != 2) or index % 37 == 20
 
 
-def make_floodnet(root: Path, settings: MakeScenes) -> Conditions:
+def make_floodnet(root: Path, settings: MakeFloodnet) -> Conditions:
     profile, table, dataset = PROFILES["floodnet"], codes("floodnet"), ORDER.index("floodnet")
     sizes = list(floodnet.SIZES)
-    jobs = [(split, i) for split in floodnet.SIDES for i in range(getattr(settings.floodnet, split))]
+    jobs = [(split, i) for split in floodnet.SIDES for i in range(getattr(settings, split))]
     rows: Conditions = []
     for split, index in progress(jobs, description="floodnet", unit="photo"):
         wide, flooded = photo_kind(index)
         width, height = sizes[1] if wide else sizes[0]
-        shape = int(height * settings.floodnet.scale), int(width * settings.floodnet.scale)
+        shape = int(height * settings.scale), int(width * settings.scale)
         unit = 6000 + 2000 * list(floodnet.SIDES).index(split) + index
         seeds = [settings.seed, dataset, unit]
         flood = float(np.random.default_rng([*seeds, 7]).uniform(0.35, 0.7)) if flooded else 0.0
@@ -274,7 +280,7 @@ def make_floodnet(root: Path, settings: MakeScenes) -> Conditions:
     return rows
 
 
-_MAKERS: dict[str, Callable[[Path, MakeScenes], Conditions]] = {
+_MAKERS: dict[str, Callable[[Path, Any], Conditions]] = {
     "potsdam": make_potsdam,
     "vaihingen": make_vaihingen,
     "loveda": make_loveda,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.commands.parameters import read_yaml
+from pipeline.commands.parameters import load_profile, read_yaml
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.registry import DATASETS
 from pipeline.segmenters.build import build
@@ -29,16 +29,16 @@ def embedded(**changes: Any) -> Recipe:
 
 @pytest.mark.parametrize("profile", ["embedded", "smoke", "paper"])
 def test_every_profile_has_the_forty_cells(profile: str) -> None:
-    settings = RetrainSegmenterSettings.model_validate(section(profile))
-    assert list(settings.methods) == list(METHODS)
-    for method in METHODS:
-        assert set(settings.cells[method]) == set(DATASETS)
-        for dataset in DATASETS:
-            settings.recipe(method, dataset)
+    assert list(section(profile)["methods"]) == list(METHODS)
+    found = load_profile(ROOT, profile, list(DATASETS))
+    for dataset in DATASETS:
+        assert set(found.datasets[dataset].retrain_segmenter) <= set(METHODS)
+        for method in METHODS:
+            found.recipe(method, dataset)
 
 
 def paper(method: str, dataset: str) -> Recipe:
-    return RetrainSegmenterSettings.model_validate(section("paper")).recipe(method, dataset)
+    return load_profile(ROOT, "paper", [dataset]).recipe(method, dataset)
 
 
 # method, data set, epochs, crop, schedule, first period, rate, backbone's, decay, last rate, flips, turns
@@ -81,14 +81,14 @@ def test_published_values_in_mmsegmentation(method: str, steps: int) -> None:
     assert paper("aerialformer", "potsdam").variant == "t"
 
 
-def test_a_cell_wins_over_its_method_and_the_method_over_the_default() -> None:
+def test_a_data_set_wins_over_the_method_and_the_method_over_the_default() -> None:
     values = section("embedded")
     values["methods"]["abcnet"] = {"lr": 1e-3, "crop": 48}
-    values["cells"]["abcnet"]["uavid"] = {"lr": 2e-3}
     settings = RetrainSegmenterSettings.model_validate(values)
-    assert (settings.recipe("abcnet", "uavid").lr, settings.recipe("abcnet", "uavid").crop) == (2e-3, 48)
-    assert settings.recipe("abcnet", "loveda").lr == 1e-3
-    assert settings.recipe("unetformer", "uavid").lr == values["default"]["lr"]
+    both = settings.recipe("abcnet", {"lr": 2e-3})
+    assert (both.lr, both.crop) == (2e-3, 48)
+    assert settings.recipe("abcnet").lr == 1e-3
+    assert settings.recipe("unetformer").lr == values["default"]["lr"]
 
 
 @pytest.mark.parametrize(
@@ -96,38 +96,40 @@ def test_a_cell_wins_over_its_method_and_the_method_over_the_default() -> None:
     [
         ("default", {"lrr": 1}, r"default\.lrr"),
         ("methods", {"lr": -1}, r"methods\.abcnet\.lr.*-1"),
-        ("cells", {"crop": "wide"}, r"cells\.abcnet\.uavid\.crop.*wide"),
-        ("cells", {"epochs": 3}, "exactly one of epochs and steps"),
-        ("cells", {"degrade": 0.5, "degradations": []}, "degradations is empty"),
-        ("cells", {"scaling": "range", "scales": [2.0, 0.5]}, "the lower first"),
-        ("cells", {"crop": 0, "scales": [1.0, 1.5]}, "need one scale"),
-        ("cells", {"pretrained": ""}, r"cells\.abcnet\.uavid\.pretrained"),
+        ("changes", {"crop": "wide"}, r"retrain_segmenter\.abcnet\.crop.*wide"),
+        ("changes", {"epochs": 3}, "exactly one of epochs and steps"),
+        ("changes", {"degrade": 0.5, "degradations": []}, "degradations is empty"),
+        ("changes", {"scaling": "range", "scales": [2.0, 0.5]}, "the lower first"),
+        ("changes", {"crop": 0, "scales": [1.0, 1.5]}, "need one scale"),
+        ("changes", {"pretrained": ""}, r"retrain_segmenter\.abcnet\.pretrained"),
         (
-            "cells",
+            "changes",
             {"variant": "t"},
-            r"cells\.abcnet\.uavid\.variant: expected null \(abcnet has one size\), found 't'",
+            r"retrain_segmenter\.abcnet\.variant: expected null \(abcnet has one size\), found 't'",
         ),
     ],
 )
 def test_wrong_values_are_named_by_their_key(where: str, values: dict[str, Any], message: str) -> None:
     content = section("embedded")
+    changes: dict[str, Any] = {}
     if where == "default":
         content["default"] |= values
     elif where == "methods":
         content["methods"]["abcnet"] = values
     else:
-        content["cells"]["abcnet"]["uavid"] = values
+        changes = values
     settings = RetrainSegmenterSettings.model_construct(**content)
     with pytest.raises(InputError, match=message):
-        settings.recipe("abcnet", "uavid")
-    with pytest.raises(ValueError, match=message):
-        RetrainSegmenterSettings.model_validate(content)
+        settings.recipe("abcnet", changes)
+    if not changes:
+        with pytest.raises(ValueError, match=message):
+            RetrainSegmenterSettings.model_validate(content)
 
 
-def test_a_missing_cell_is_an_error() -> None:
+def test_a_missing_method_is_an_error() -> None:
     settings = RetrainSegmenterSettings.model_validate(section("embedded"))
-    with pytest.raises(InputError, match=r"cells\.abcnet\.mars"):
-        settings.recipe("abcnet", "mars")
+    with pytest.raises(InputError, match=r"methods\.mars"):
+        settings.recipe("mars")
 
 
 def torch_rates(scheduler_of: Any, epochs: int) -> list[float]:

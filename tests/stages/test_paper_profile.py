@@ -7,25 +7,24 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.commands.parameters import Config, Parameters, check, read_yaml
+from pipeline.commands.parameters import Parameters, Profile, check, load_profile, read_yaml
 from pipeline.runtime.code import ROOT
 
 PARAMETERS = check(Parameters, read_yaml(ROOT / "params.yaml"), Path("params.yaml"))
 PROFILES = ("embedded", "smoke", "paper")
 
 
-def config(profile: str) -> Config:
-    file = Path("configs") / f"{profile}.yaml"
-    return check(Config, read_yaml(ROOT / file), file)
+def config(profile: str) -> Profile:
+    return load_profile(ROOT, profile, PARAMETERS.datasets)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_is_valid_and_covers_the_matrix(profile: str) -> None:
     found = config(profile)
     for dataset in PARAMETERS.datasets:
-        assert dataset in found.build_sqed.datasets
+        assert found.dataset(dataset).name == dataset
         for method in PARAMETERS.methods:
-            found.retrain_segmenter.recipe(method, dataset)
+            found.recipe(method, dataset)
 
 
 def test_profiles_have_the_same_sections_and_none_of_params_yaml() -> None:
@@ -45,7 +44,7 @@ def test_paper_values_are_the_printed_ones() -> None:
     assert (PARAMETERS.model.alpha, PARAMETERS.model.blocks, PARAMETERS.model.dropout) == (0.5, 3, 0.1)
     for method in PARAMETERS.methods:
         for dataset in PARAMETERS.datasets:
-            recipe = paper.retrain_segmenter.recipe(method, dataset)
+            recipe = paper.recipe(method, dataset)
             assert (recipe.batch, recipe.width, recipe.depth) == (2, 1, 1)
             # Public weights, of two backbones as a file only.
             assert isinstance(recipe.pretrained, str) == (method in ("banet", "upernet"))
@@ -96,7 +95,7 @@ def test_segmenters_take_a_step_at_their_published_size(method: str, tmp_path: P
     from pipeline.runtime.checkpoints import open_checkpoint
     from pipeline.segmenters.training import train
 
-    recipe = config("paper").retrain_segmenter.recipe(method, "potsdam")
+    recipe = config("paper").recipe(method, "potsdam")
     # Random weights and one step instead of 45 epochs; everything else as in the paper profile.
     recipe = recipe.model_copy(update={"pretrained": False, "epochs": None, "steps": 1, "validate_every": 1})
     rng = np.random.default_rng(0)

@@ -99,8 +99,6 @@ def configure(workspace: Workspace) -> None:
     data: dict[str, Any] = {
         "prepare_captions.make": None,
         "prepare_captions.root": "data/raw/captions",
-        "prepare_scenes.make": None,
-        "prepare_scenes.root": "data/raw/scenes",
         # Shorter than the default, to end within four minutes.
         "train_clip_sem.steps": 140,
         "prepare_refiner.miniature.steps": 180,
@@ -114,6 +112,7 @@ def configure(workspace: Workspace) -> None:
         ],
     }  # fmt: skip
     workspace.edit("configs/embedded.yaml", data)
+    workspace.edit("configs/embedded/loveda.yaml", {"prepare_scenes.make": None})
 
 
 def test_real_pixels_from_captions_to_recommendation(tmp_path: Path) -> None:

@@ -11,19 +11,16 @@ from pipeline.scenes.dataset import IGNORE
 from pipeline.scenes.reading import read_label
 from pipeline.scenes.registry import DATASETS, dataset
 from pipeline.world.datasets import make, photo_kind
-from pipeline.world.settings import MakeScenes
+from pipeline.world.settings import MakeFloodnet, MakeLoveda, MakePotsdam, MakeUavid, MakeVaihingen
 from pipeline.world.survey import survey
 
-SETTINGS = MakeScenes.model_validate(
-    {
-        "seed": 11,
-        "potsdam": {"tile": 128},
-        "vaihingen": {"scale": 0.07},
-        "loveda": {"train": 60, "val": 40, "test": 4, "tile": 96},
-        "uavid": {"train": 2, "val": 2, "test": 1, "scale": 0.05},
-        "floodnet": {"train": 36, "val": 2, "test": 14, "scale": 0.06},
-    }
-)
+SETTINGS = {
+    "potsdam": MakePotsdam(seed=11, tile=128),
+    "vaihingen": MakeVaihingen(seed=11, scale=0.07),
+    "loveda": MakeLoveda(seed=11, train=60, val=40, test=4, tile=96),
+    "uavid": MakeUavid(seed=11, train=2, val=2, test=1, scale=0.05),
+    "floodnet": MakeFloodnet(seed=11, train=36, val=2, test=14, scale=0.06),
+}
 ISPRS = {(255, 255, 255), (0, 0, 255), (0, 255, 255), (0, 255, 0), (255, 255, 0), (255, 0, 0)}
 BLACK = {(0, 0, 0)}
 UAVID = {
@@ -41,7 +38,7 @@ UAVID = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[dict[str, object]]]]:
     root = tmp_path_factory.mktemp("world")
-    return {name: (root / name, make(name, root / name, SETTINGS)) for name in DATASETS}
+    return {name: (root / name, make(name, root / name, SETTINGS[name])) for name in DATASETS}
 
 
 def names(root: Path, pattern: str) -> set[str]:

@@ -9,26 +9,17 @@ import imagehash
 import pytest
 from PIL import Image
 
-from pipeline.commands.parameters import read_yaml
+from pipeline.commands.parameters import load_profile
 from pipeline.commands.stage import Stage
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import checksum
 from pipeline.scenes.manifest import list_files, read_manifest
-from pipeline.scenes.registry import dataset
-from pipeline.world.settings import MakeCaptions, MakeScenes, PrepareCaptions, PrepareScenes
+from pipeline.scenes.registry import DATASETS, dataset
+from pipeline.world.settings import LovedaSource, MakeCaptions, MakeLoveda, PrepareCaptions, UavidSource
 from stages import prepare_captions, prepare_scenes
 
 ROOT = Path(__file__).parents[2]
-SCENES = MakeScenes.model_validate(
-    {
-        "seed": 1,
-        "potsdam": {"tile": 96},
-        "vaihingen": {"scale": 0.05},
-        "loveda": {"train": 6, "val": 12, "test": 1, "tile": 64},
-        "uavid": {"train": 1, "val": 1, "test": 0, "scale": 0.05},
-        "floodnet": {"train": 4, "val": 1, "test": 4, "scale": 0.04},
-    }
-)
+MADE = MakeLoveda(seed=1, train=6, val=12, test=1, tile=64)
 CAPTIONS = MakeCaptions(
     seed=1, rsicd=6, dior=4, isaid=4, rs5m=3, skyscript=3, pixels=64, box_pixels=64, coarse=0.5, swapped=0.3
 )
@@ -36,7 +27,9 @@ CAPTIONS = MakeCaptions(
 
 def stage_of(name: str, settings: Any, **item: str) -> Stage:
     parameters = SimpleNamespace(profile="embedded")
-    config = SimpleNamespace(threads=1, runtime=SimpleNamespace(checkpoint_seconds=60.0), **{name: settings})
+    runtime = SimpleNamespace(checkpoint_seconds=60.0)
+    sets = {item.get("dataset"): SimpleNamespace(prepare_scenes=settings)}
+    config = SimpleNamespace(threads=1, runtime=runtime, datasets=sets, dataset=dataset, **{name: settings})
     return Stage(ROOT / "stages" / f"{name}.py", item, cast(Any, parameters), cast(Any, config))
 
 
@@ -50,7 +43,7 @@ def test_prepare_scenes_writes_the_world_then_lists_the_same_files_as_real_ones(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepare_scenes.main(
-        stage_of("prepare_scenes", PrepareScenes(root="data/raw/scenes", make=SCENES), dataset="loveda")
+        stage_of("prepare_scenes", LovedaSource(reader="loveda", root="raw/loveda", make=MADE), dataset="loveda")
     )
     said = capsys.readouterr().out
     folder = here / "data/embedded/prepare_scenes/loveda"
@@ -73,7 +66,7 @@ def test_prepare_scenes_writes_the_world_then_lists_the_same_files_as_real_ones(
 
     (here / "raw").mkdir()
     manifest.root.rename(here / "raw" / "loveda")
-    prepare_scenes.main(stage_of("prepare_scenes", PrepareScenes(root="raw", make=None), dataset="loveda"))
+    prepare_scenes.main(stage_of("prepare_scenes", LovedaSource(reader="loveda", root="raw/loveda"), dataset="loveda"))
     real = read_manifest(folder / "manifest.json")
     assert real.root == Path("raw/loveda")
     assert real[1:] == manifest[1:]
@@ -81,7 +74,7 @@ def test_prepare_scenes_writes_the_world_then_lists_the_same_files_as_real_ones(
 
 
 def test_prepare_scenes_refuses_a_missing_or_half_there_data_set(here: Path) -> None:
-    stage = stage_of("prepare_scenes", PrepareScenes(root="raw", make=None), dataset="uavid")
+    stage = stage_of("prepare_scenes", UavidSource(reader="uavid", root="raw/uavid"), dataset="uavid")
     with pytest.raises(InputError, match="UAVid: folder raw/uavid is missing"):
         prepare_scenes.main(stage)
     frame = here / "raw/uavid/uavid_v1.5_official_release_image/uavid_train/seq1/Images/000000.png"
@@ -138,7 +131,6 @@ def test_a_broken_manifest_is_a_clear_error(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("profile", ["embedded", "smoke", "paper"])
 def test_sections_of_the_profiles_are_valid(profile: str) -> None:
-    content = read_yaml(ROOT / "configs" / f"{profile}.yaml")
-    scenes = PrepareScenes.model_validate(content["prepare_scenes"])
-    captions = PrepareCaptions.model_validate(content["prepare_captions"])
-    assert (scenes.make is None) == (captions.make is None) == (profile == "paper")
+    config = load_profile(ROOT, profile, list(DATASETS))
+    made = {getattr(one.prepare_scenes, "make", None) is None for one in config.datasets.values()}
+    assert made == {config.prepare_captions.make is None} == {profile == "paper"}
