@@ -111,9 +111,8 @@ class RetrainSegmenterSettings(Settings):
         `retrain_segmenter.<method>.<key>` among the changes.
         """
         if method not in self.methods:
-            raise InputError(
-                f"retrain_segmenter: expected methods.{method} (may be empty: {{}}), found {list(self.methods)}"
-            )
+            known = ", ".join(self.methods)
+            raise InputError(f"retrain_segmenter.methods.{method}: expected this key, found {known}")
         layers = {"default": self.default, f"methods.{method}": self.methods[method], method: changes or {}}
         merged = {key: value for layer in layers.values() for key, value in layer.items()}
         try:

@@ -42,9 +42,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_prepare_scenes_writes_the_world_then_lists_the_same_files_as_real_ones(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    prepare_scenes.main(
-        stage_of("prepare_scenes", LovedaSource(reader="loveda", root="raw/loveda", make=MADE), dataset="loveda")
-    )
+    source = LovedaSource(reader="loveda", root="raw/loveda", make=MADE)
+    prepare_scenes.main(stage_of("prepare_scenes", source, dataset="loveda"))
     said = capsys.readouterr().out
     folder = here / "data/embedded/prepare_scenes/loveda"
     summary = json.loads((folder / "summary.json").read_text())
@@ -66,7 +65,8 @@ def test_prepare_scenes_writes_the_world_then_lists_the_same_files_as_real_ones(
 
     (here / "raw").mkdir()
     manifest.root.rename(here / "raw" / "loveda")
-    prepare_scenes.main(stage_of("prepare_scenes", LovedaSource(reader="loveda", root="raw/loveda"), dataset="loveda"))
+    real_source = LovedaSource(reader="loveda", root="raw/loveda")
+    prepare_scenes.main(stage_of("prepare_scenes", real_source, dataset="loveda"))
     real = read_manifest(folder / "manifest.json")
     assert real.root == Path("raw/loveda")
     assert real[1:] == manifest[1:]
