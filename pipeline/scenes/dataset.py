@@ -1,21 +1,25 @@
 """What a segmentation data set is: facts, a reader of its folders, a decoder of its labels.
 
 One file per data set holds the facts as data at its top (in the manner of torchgeo); this module holds what
-they share. Nothing here reads a pixel, see `pipeline.scenes.reading`.
+they share. Nothing here opens an image, see `pipeline.scenes.reading`.
 """
 
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from pipeline.runtime.errors import InputError
 
 IGNORE = 255  # class index of pixels that count neither in training nor in the overall accuracy
+UNKNOWN = 254  # what the table of codes says of a value that it does not know; never leaves this module
+DECODED_AT_ONCE = 1 << 17  # pixels; their 64-bit values stay in the processor's cache
 
 RGB = tuple[int, int, int]
 Side = Literal["training", "evaluation", "unused"]
@@ -28,8 +32,9 @@ class SourceImage:
 
     `unit` is what the 8:2 split must not cut (tile, sequence or image); `key` is unique within the data set
     and holds only [A-Za-z0-9_-]; `label` is None only on the unused side; `scene` is the class of the whole
-    image where the release has one, else empty; `bands` are the bands to take, counted from 1 (empty: the file
-    must have exactly three).
+    image where the release has one, else empty; `bands` are the bands to take, counted from 1 (empty: the
+    file must have exactly three); `split` is the official split, a key of `Dataset.official_splits`, or
+    empty. Paths may lead through a zip, see `pipeline.scenes.files`.
     """
 
     unit: str
@@ -39,6 +44,7 @@ class SourceImage:
     side: Side
     scene: str = ""
     bands: tuple[int, ...] = ()
+    split: str = ""
 
 
 class OfficialSize(NamedTuple):
@@ -60,38 +66,45 @@ class Decoded(NamedTuple):
 
 
 class Dataset(ABC):
-    """The facts of one data set (class attributes) and its reader.
+    """The facts of one data set (attributes of its class, or of the object where a file describes it) and its
+    reader.
 
     `classes` in the order of Table 2; `colours` one RGB per class (for showing; the label code itself where
     labels are colour coded); `codes` maps every legal label value, an RGB triple or an id, to a class index
-    or to IGNORE; `official_images` are the published counts per side.
+    or to IGNORE; `official_splits` are the published numbers of images per split as distributed,
+    `unused_splits` those of them without public labels, and `official_images` the numbers per side that
+    RS-SQED reads (empty where none are published).
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    subset: ClassVar[str]  # the column of the paper's tables that it belongs to
-    classes: ClassVar[tuple[str, ...]]
-    colours: ClassVar[tuple[RGB, ...]]
-    codes: ClassVar[Mapping[RGB, int] | Mapping[int, int]]
-    official_images: ClassVar[Mapping[Side, int]]
-    licence: ClassVar[str]
-    homepage: ClassVar[str]
-    flooded_ids: ClassVar[tuple[int, ...]] = ()  # label ids that mark an image as flooded (FloodNet)
-    resize_to_label: ClassVar[bool] = False  # an image of another size than its label is resized to it
+    name: str
+    title: str
+    subset: str  # the column of the paper's tables that it belongs to
+    classes: tuple[str, ...]
+    colours: tuple[RGB, ...]
+    codes: Mapping[RGB, int] | Mapping[int, int]
+    official_splits: Mapping[str, int] = MappingProxyType({})
+    unused_splits: tuple[str, ...] = ()
+    official_images: Mapping[Side, int] = MappingProxyType({})
+    licence: str
+    homepage: str
+    flooded_ids: tuple[int, ...] = ()  # label ids that mark an image as flooded (FloodNet)
+    resize_to_label: bool = False  # an image of another size than its label is resized to it
 
     @abstractmethod
     def list_images(self, root: Path) -> list[SourceImage]:
         """Every image below `root`, of every side that is there; raises InputError on a broken folder."""
 
-    @abstractmethod
     def official_sizes(self) -> list[OfficialSize]:
-        """True sizes of the evaluation side, for counting patches without pixels."""
+        """True sizes of the evaluation side, for counting patches without pixels; empty where they are not
+        known."""
+        return []
 
     def images(self, root: Path, side: Side | None = None) -> list[SourceImage]:
         """The images of `side` (None: all), sorted by side, unit and key in natural order.
 
         Raises InputError when `root` is missing, when a wanted side has no image, when an image has no
-        label or a label no image, and when a file's id is none of the official ones.
+        label or a label no image, when a file's id is none of the official ones or stands twice, and when a
+        key cannot be part of a file name.
         """
         if not root.is_dir():
             raise InputError(f"{self.title}: folder {root} is missing; get the data set at {self.homepage}")
@@ -101,6 +114,7 @@ class Dataset(ABC):
                 raise InputError(
                     f"{self.title}: no image of the {wanted} side below {root}: {self.layout(wanted)}"
                 )
+        _check_keys(self.title, found)
         chosen = [image for image in found if side is None or image.side == side]
         return sorted(chosen, key=lambda image: (image.side, natural(image.unit), natural(image.key)))
 
@@ -108,33 +122,71 @@ class Dataset(ABC):
         """One sentence that says where the files of `side` are expected."""
         return f"see {self.homepage}"
 
+    @property
+    def coloured(self) -> bool:
+        """Whether labels hold RGB colours rather than ids."""
+        return isinstance(next(iter(self.codes)), tuple)
+
     def decode_label(self, label: np.ndarray) -> Decoded:
-        """Class indices of a label array, [H,W] ids or [H,W,3] RGB colours as the data set has it.
+        """Class indices of a label or of some rows of it: [H,W] ids or [H,W,3] RGB colours, uint8.
 
         Raises InputError when the array has the other kind of coding.
         """
-        coloured = isinstance(next(iter(self.codes)), tuple)
-        if coloured != (label.ndim == 3 and label.shape[2] == 3):
-            kind = "RGB colours [H,W,3]" if coloured else "one channel of ids [H,W]"
-            raise InputError(f"{self.title}: a label must hold {kind}, found an array of shape {label.shape}")
-        if coloured:
-            wide = label.astype(np.uint32)
-            values = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-        else:
-            values = label
-        indices = np.full(label.shape[:2], IGNORE, np.uint8)
-        known = np.zeros(label.shape[:2], bool)
-        for code, index in self.codes.items():
-            value = code[0] << 16 | code[1] << 8 | code[2] if isinstance(code, tuple) else code
-            here = values == value
-            indices[here] = index
-            known |= here
-        unknown = int(known.size - np.count_nonzero(known))
+        if label.dtype != np.uint8 or label.shape[2:] != ((3,) if self.coloured else ()):
+            kind = "RGB colours [H,W,3]" if self.coloured else "one channel of ids [H,W]"
+            raise InputError(
+                f"{self.title}: a label must hold 8-bit {kind}, found an array of shape {label.shape} "
+                f"and type {label.dtype}"
+            )
+        indices = np.empty(label.shape[:2], np.uint8)
+        rows = max(DECODED_AT_ONCE // max(label.shape[1], 1), 1)
+        for first in range(0, len(label), rows):
+            part = label[first : first + rows]
+            values = part.astype(np.intp) if not self.coloured else _packed(part)
+            indices[first : first + rows] = self._table.take(values)
+        strange = indices == UNKNOWN
+        unknown = int(np.count_nonzero(strange))
         example = None
         if unknown:
-            row, column = np.unravel_index(int(np.argmin(known)), known.shape)
+            row, column = np.unravel_index(int(np.argmax(strange)), strange.shape)
             example = tuple(int(value) for value in np.atleast_1d(label[row, column]))
+            indices[strange] = IGNORE
         return Decoded(indices, unknown, example)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """Class index, IGNORE or UNKNOWN by label value: 256 ids, or 2^24 colours (16 MB, but one look-up
+        a pixel instead of a comparison with every colour)."""
+        table = np.full(1 << 24 if self.coloured else 256, UNKNOWN, np.uint8)
+        for code, index in self.codes.items():
+            table[code[0] << 16 | code[1] << 8 | code[2] if isinstance(code, tuple) else code] = index
+        return table
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """[H,W,3] uint8 as [H,W] numbers of 24 bits, red first."""
+    values = colours[..., 0].astype(np.intp)
+    for channel in (1, 2):
+        values <<= 8
+        values |= colours[..., channel]
+    return values
+
+
+def _check_keys(title: str, images: list[SourceImage]) -> None:
+    """Raise InputError when a key stands twice or holds other characters than it may."""
+    paths: dict[str, Path] = {}
+    for image in images:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", image.key):
+            raise InputError(
+                f"{image.image}: {title} names it {image.key!r}; expected letters, digits, _ and - only, "
+                "since patches are named after it; rename the file and its label"
+            )
+        if image.key in paths:
+            raise InputError(
+                f"{image.image}: the same {title} image, {image.key}, as {paths[image.key]}; keep one of "
+                "the two"
+            )
+        paths[image.key] = image.image
 
 
 def natural(text: str) -> list[tuple[int, str]]:

@@ -15,6 +15,12 @@ BOUNDARY: RGB = (0, 0, 0)  # in the noBoundary labels: a band of 3 pixels round 
 CODES: Mapping[RGB, int] = {**{colour: index for index, colour in enumerate(COLOURS)}, BOUNDARY: IGNORE}
 LICENCE = "free for research by the ISPRS WG II/4 benchmark terms; not for redistribution"
 HOMEPAGE = "https://www.isprs.org/education/benchmarks/UrbanSemLab/"
+SPLITS: Mapping[Side, str] = {"training": "train", "evaluation": "test"}
+TIFF = r"\.(?i:tiff?)$"
+# Archives and folders `..._for_participants...` repeat the labels of the training tiles: taken only where the
+# archive of all labels is not there.
+FOR_PARTICIPANTS = r"for_participants.*"
+FOR_ALL = r"^(?!.*for_participants).*"
 
 
 def pair(
@@ -23,21 +29,26 @@ def pair(
     labels: Mapping[str, Path],
     eroded: Mapping[str, Path],
     sides: Mapping[str, Side],
+    archives: str,
 ) -> list[SourceImage]:
     """Tiles with their labels: full ones in training, eroded ones (where distributed) in evaluation.
 
-    The benchmark evaluates on labels whose object borders are ignored; one that has only full labels still
-    works, one that has eroded labels for a part of the evaluation tiles is half-there and an error.
+    The benchmark evaluates on labels whose object borders are ignored; a folder that has only full labels
+    still works, one that has eroded labels for a part of the evaluation tiles is half-there and an error.
+
+    archives: where images and labels come from, for the error message.
     """
     for unit, path in sorted({**eroded, **labels, **images}.items()):
         if unit not in sides:
             raise InputError(f"{path}: {title} has no tile {unit}; its tiles are {', '.join(sides)}")
     result = []
-    for side in ("training", "evaluation"):
+    for side, split in SPLITS.items():
         here = {unit: path for unit, path in images.items() if sides[unit] == side}
         full = {unit: path for unit, path in labels.items() if sides[unit] == side}
         without_border = {unit: path for unit, path in eroded.items() if sides[unit] == side}
         chosen = without_border if side == "evaluation" and without_border else full
-        check_pairs(title, here, chosen, f"every {side} tile needs an image and a label of the same kind")
-        result += [SourceImage(unit, unit, path, chosen[unit], side) for unit, path in here.items()]
+        hint = f"every {side} tile needs an image and a label of the same kind; {archives}"
+        check_pairs(title, here, chosen, hint)
+        for unit, path in here.items():
+            result.append(SourceImage(unit, unit, path, chosen[unit], side, split=split))
     return result

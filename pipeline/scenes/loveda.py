@@ -1,14 +1,14 @@
 """LoveDA: 5987 satellite images of 1024 x 1024 px, 0.3 m, RGB, labels as ids (Zenodo 5706578).
 
-`{Train,Val,Test}/{Urban,Rural}/{images_png,masks_png}/<number>.png`; the numbers run through all splits;
-Test has no masks.
+`{Train,Val,Test}/{Urban,Rural}/{images_png,masks_png}/<number>.png`, one zip per split; the numbers run
+through all splits; Test has no masks.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.dataset import RGB, Dataset, OfficialSize, Side, SourceImage, check_pairs
+from pipeline.scenes.dataset import IGNORE, RGB, Dataset, OfficialSize, Side, SourceImage, check_pairs
 from pipeline.scenes.files import find
 
 IMAGE = "{split}/{area}/images_png/{unit}.png"
@@ -29,27 +29,32 @@ class LoveDA(Dataset):
     title = "LoveDA"
     subset = "LoveDA"
     classes = ("Background", "Building", "Road", "Water", "Barren", "Forest", "Agricultural")
-    colours: ClassVar[tuple[RGB, ...]] = (
+    colours: tuple[RGB, ...] = (
         (255, 255, 255), (255, 0, 0), (255, 255, 0), (0, 0, 255), (159, 129, 183), (0, 255, 0),
         (255, 195, 128),
     )  # fmt: skip
-    codes: ClassVar[dict[int, int]] = {NO_DATA: 255, 1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
-    official_images: ClassVar[dict[Side, int]] = {"training": 2522, "evaluation": 1669}
+    codes: Mapping[int, int] = {NO_DATA: IGNORE, 1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5, 7: 6}
+    official_splits: Mapping[str, int] = {"Train": 2522, "Val": 1669, "Test": 1796}
+    unused_splits = ("Test",)
+    official_images: Mapping[Side, int] = {"training": 2522, "evaluation": 1669}
     licence = "CC BY-NC-SA 4.0"
     homepage = "https://zenodo.org/records/5706578"
 
     def list_images(self, root: Path) -> list[SourceImage]:
         result = []
         for split, side in SIDES.items():
-            images = find(root, rf"/{split}/(?:Urban|Rural)/images_png/(?P<key>\d+)\.png$")
-            labels = find(root, rf"/{split}/(?:Urban|Rural)/masks_png/(?P<key>\d+)\.png$")
+            folder = rf"/{split}(?:\.zip)?/(?:{'|'.join(AREAS)})"
+            images = find(root, folder + r"/images_png/(?P<key>[^/.]+)\.(?i:png)$")
+            labels = find(root, folder + r"/masks_png/(?P<key>[^/.]+)\.(?i:png)$")
+            official = {str(number) for number in NUMBERS[split]}
             for unit, path in {**labels, **images}.items():
-                if int(unit) not in NUMBERS[split]:
+                if unit not in official:
                     first, last = NUMBERS[split][0], NUMBERS[split][-1]
                     raise InputError(f"{path}: LoveDA's {split} holds the numbers {first} to {last}")
             if side != "unused":
-                check_pairs(self.title, images, labels, f"unpack {split}.zip again")
-            result += [SourceImage(unit, unit, path, labels.get(unit), side) for unit, path in images.items()]
+                check_pairs(self.title, images, labels, f"unpack {split}.zip again, or keep it zipped")
+            for unit, path in images.items():
+                result.append(SourceImage(unit, unit, path, labels.get(unit), side, split=split))
         return result
 
     def official_sizes(self) -> list[OfficialSize]:
@@ -57,4 +62,4 @@ class LoveDA(Dataset):
 
     def layout(self, side: Side) -> str:
         split = next(split for split, of in SIDES.items() if of == side)
-        return f"expected {split}/Urban and {split}/Rural with images_png and masks_png"
+        return f"expected {split}.zip, or {split}/Urban and {split}/Rural with images_png and masks_png"

@@ -1,12 +1,16 @@
 """ISPRS Potsdam: 38 aerial tiles of 6000 x 6000 px, 5 cm, RGB, labels as RGB colours.
 
-Folders `2_Ortho_RGB`, `5_Labels_all`, `5_Labels_all_noBoundary` anywhere below the root (the archives unpack
-flat or nested). Splits and names as torchgeo and mmsegmentation list them.
+`2_Ortho_RGB.zip`, `5_Labels_all.zip` and `5_Labels_all_noBoundary.zip`, unpacked (flat or nested) or not,
+anywhere below the root. Splits and names as torchgeo and mmsegmentation list them. The label of tile 7_10 is
+known to be partly wrong and often left out of training elsewhere; it is read as it is distributed. Some
+labels hold colours outside the table (they become IGNORE and are counted).
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
 
+from pipeline.runtime.errors import InputError
 from pipeline.scenes import isprs
 from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage
 from pipeline.scenes.files import find
@@ -22,6 +26,10 @@ EVALUATION_UNITS = (
     "2_13", "2_14", "3_13", "3_14", "4_13", "4_14", "4_15", "5_13", "5_14", "5_15", "6_13", "6_14", "6_15",
     "7_13",
 )  # fmt: skip
+ARCHIVES = (
+    "images are in 2_Ortho_RGB.zip, labels in 5_Labels_all.zip and, eroded, 5_Labels_all_noBoundary.zip "
+    "(unpack Potsdam.zip once; the archives in it may stay as they are)"
+)
 TILE = 6000  # pixels
 SIDES: dict[str, Side] = {
     **dict.fromkeys(TRAINING_UNITS, "training"),
@@ -38,20 +46,29 @@ class Potsdam(Dataset):
     classes = isprs.CLASSES
     colours = isprs.COLOURS
     codes = isprs.CODES
-    official_images: ClassVar[dict[Side, int]] = {"training": 24, "evaluation": 14}
+    official_splits: Mapping[str, int] = {"train": 24, "test": 14}
+    official_images: Mapping[Side, int] = {"training": 24, "evaluation": 14}
     licence = isprs.LICENCE
     homepage = isprs.HOMEPAGE
 
     def list_images(self, root: Path) -> list[SourceImage]:
-        tile = r"/top_potsdam_(?P<key>\d+_\d+)"
-        participants = ("5_Labels_for_participants",)  # the same names again, training tiles only
-        images = find(root, tile + r"_RGB\.tif$")
-        labels = find(root, tile + r"_label\.tif$", participants)
-        eroded = find(root, tile + r"_label_noBoundary\.tif$", participants)
-        return isprs.pair(self.title, images, labels, eroded, SIDES)
+        tile, whole = r"/top_potsdam_(?P<key>\d+_\d+)", isprs.TIFF
+        images = find(root, f"{tile}_RGB{whole}")
+        four_bands = find(root, f"{tile}_RGBIR{whole}")
+        labels = find(root, f"{isprs.FOR_PARTICIPANTS}{tile}_label{whole}")
+        labels |= find(root, f"{isprs.FOR_ALL}{tile}_label{whole}")
+        eroded = find(root, f"{isprs.FOR_ALL}{tile}_label_noBoundary{whole}")
+        for unit, path in find(root, f"{tile}_IRRG{whole}").items():
+            if unit not in images and unit not in four_bands:
+                raise InputError(
+                    f"{path}: {self.title} tile {unit} is here in infrared, red and green only; expected "
+                    "it in RGB, from 2_Ortho_RGB.zip (or 4_Ortho_RGBIR.zip, whose first three bands are that)"
+                )
+        result = isprs.pair(self.title, four_bands | images, labels, eroded, SIDES, ARCHIVES)
+        return [image if image.unit in images else replace(image, bands=(1, 2, 3)) for image in result]
 
     def official_sizes(self) -> list[OfficialSize]:
         return [OfficialSize(unit, unit, TILE, TILE) for unit in EVALUATION_UNITS]
 
     def layout(self, side: Side) -> str:
-        return f"expected {IMAGE} and {LABEL} or {ERODED_LABEL}"
+        return f"expected {IMAGE} and {LABEL} or {ERODED_LABEL}; {ARCHIVES}"

@@ -5,8 +5,8 @@ frames a sequence; test has no labels. Colours of the official UAVidToolKit; bla
 colour means ignore.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.dataset import RGB, Dataset, OfficialSize, Side, SourceImage, check_pairs
@@ -32,32 +32,32 @@ class UAVid(Dataset):
     title = "UAVid"
     subset = "UAVid"
     classes = ("Building", "Road", "Tree", "LowVeg", "Moving-Car", "Static-Car", "Human", "Clutter")
-    colours: ClassVar[tuple[RGB, ...]] = (
+    colours: tuple[RGB, ...] = (
         (128, 0, 0), (128, 64, 128), (0, 128, 0), (128, 128, 0), (64, 0, 128), (192, 0, 192), (64, 64, 0),
         (0, 0, 0),
     )  # fmt: skip
-    codes: ClassVar[dict[RGB, int]] = {colour: index for index, colour in enumerate(colours)}
-    official_images: ClassVar[dict[Side, int]] = {"training": 200, "evaluation": 70}
+    codes: Mapping[RGB, int] = {colour: index for index, colour in enumerate(colours)}
+    official_splits: Mapping[str, int] = {"train": 200, "val": 70, "test": 150}
+    unused_splits = ("test",)
+    official_images: Mapping[Side, int] = {"training": 200, "evaluation": 70}
     licence = "CC BY-NC-SA 4.0"
     homepage = "https://uavid.nl"
 
     def list_images(self, root: Path) -> list[SourceImage]:
         result = []
         for split, side in SIDES.items():
-            folder = rf"/uavid_{split}/(?P<key>seq\d+/{{}}/\d+)\.png$"
-            found = {kind: find(root, folder.format(kind)) for kind in ("Images", "Labels")}
-            images, labels = (
-                {key.replace(f"/{kind}/", "_"): path for key, path in paths.items()}
-                for kind, paths in found.items()
-            )
-            for key, path in {**labels, **images}.items():
-                if int(key.removeprefix("seq").split("_")[0]) not in SEQUENCES[split]:
+            images, labels = (_frames(root, split, kind) for kind in ("Images", "Labels"))
+            for (unit, frame), path in {**labels, **images}.items():
+                if unit not in {f"seq{number}" for number in SEQUENCES[split]}:
                     names = ", ".join(f"seq{number}" for number in SEQUENCES[split])
                     raise InputError(f"{path}: UAVid's {split} holds the sequences {names}")
+                if frame not in FRAMES:
+                    raise InputError(f"{path}: UAVid's sequences hold the frames {', '.join(FRAMES)}")
             if side != "unused":
-                check_pairs(self.title, images, labels, f"unpack uavid_{split} again")
-            for key, path in images.items():
-                result.append(SourceImage(key.split("_")[0], key, path, labels.get(key), side))
+                check_pairs(self.title, images, labels, f"unpack uavid_{split} again, or keep it zipped")
+            for (unit, frame), path in images.items():
+                label = labels.get((unit, frame))
+                result.append(SourceImage(unit, f"{unit}_{frame}", path, label, side, split=split))
         return result
 
     def official_sizes(self) -> list[OfficialSize]:
@@ -71,4 +71,10 @@ class UAVid(Dataset):
 
     def layout(self, side: Side) -> str:
         split = next(split for split, of in SIDES.items() if of == side)
-        return f"expected uavid_{split}/seqN/Images and uavid_{split}/seqN/Labels"
+        return f"expected uavid_{split}/seqN/Images and uavid_{split}/seqN/Labels, unpacked or in a zip"
+
+
+def _frames(root: Path, split: str, kind: str) -> dict[tuple[str, str], Path]:
+    """Files by sequence and frame; kind: Images or Labels."""
+    pattern = rf"/uavid_{split}(?:\.zip)?/(?P<key>seq\d+/{kind}/[^/.]+)\.(?i:png)$"
+    return {(key.split("/")[0], key.split("/")[2]): path for key, path in find(root, pattern).items()}

@@ -1,14 +1,16 @@
 """ISPRS Vaihingen: 33 aerial tiles of about 2000 x 2500 px, 9 cm, near infrared-red-green.
 
-`ISPRS_semantic_labeling_Vaihingen.zip` holds the tiles (folder `top`); the labels of all tiles come in
-`..._ground_truth_COMPLETE.zip` and, eroded, in `..._ground_truth_eroded_COMPLETE.zip`, both flat, both with
-the tiles' own file names. Splits as torchgeo and mmsegmentation list them; the sizes reproduce
-mmsegmentation's published clip counts (344 and 398).
+`ISPRS_semantic_labeling_Vaihingen.zip` holds the tiles (folder `top`) and the labels of the training tiles
+(`gts_for_participants`); the labels of all tiles come in `..._ground_truth_COMPLETE.zip` and, eroded, in
+`..._ground_truth_eroded_COMPLETE.zip`, both flat. Full labels have the tiles' own file names: what lies in a
+folder `top` is a tile, everything else of that name a label. Splits as torchgeo and mmsegmentation list them;
+the sizes reproduce mmsegmentation's published clip counts (344 and 398).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
+from pipeline.runtime.errors import InputError
 from pipeline.scenes import isprs
 from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage
 from pipeline.scenes.files import find
@@ -22,6 +24,12 @@ TRAINING_UNITS = ("1", "3", "5", "7", "11", "13", "15", "17", "21", "23", "26", 
 EVALUATION_UNITS = (
     "2", "4", "6", "8", "10", "12", "14", "16", "20", "22", "24", "27", "29", "31", "33", "35", "38",
 )  # fmt: skip
+ARCHIVES = (
+    "images are in ISPRS_semantic_labeling_Vaihingen.zip, labels in "
+    "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE.zip and, eroded, "
+    "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE.zip (unpack Vaihingen.zip once; the "
+    "archives in it may stay as they are)"
+)
 UNUSED_UNITS = ("9",)  # its label is in the archive, its image is not
 SIZES = {  # width, height in pixels
     "1": (1919, 2569), "2": (2428, 2767), "3": (2006, 3007), "4": (1887, 2557), "5": (1887, 2557),
@@ -47,23 +55,37 @@ class Vaihingen(Dataset):
     classes = isprs.CLASSES
     colours = isprs.COLOURS
     codes = isprs.CODES
-    official_images: ClassVar[dict[Side, int]] = {"training": 16, "evaluation": 17}
+    official_splits: Mapping[str, int] = {"train": 16, "test": 17}
+    official_images: Mapping[Side, int] = {"training": 16, "evaluation": 17}
     licence = isprs.LICENCE
     homepage = isprs.HOMEPAGE
 
     def list_images(self, root: Path) -> list[SourceImage]:
-        area = r"top_mosaic_09cm_area(?P<key>\d+)"
-        images = find(root, rf"/top/{area}\.tif$")
-        # `gts_for_participants` repeats the training tiles' labels of the complete archive
-        labels = find(root, rf"/{area}\.tif$", skip_folders=("top", "gts_for_participants"))
-        eroded = find(root, rf"/{area}_noBoundary\.tif$")
+        area = r"/top_mosaic_09cm_area(?P<key>\d+)"
+        elsewhere = rf"(?<!/top)(?<!/top\.zip){area}"
+        images = find(root, rf"/top(?:\.zip)?{area}{isprs.TIFF}")
+        if not images:
+            self._refuse_nameless(root)
+        labels = find(root, f"{isprs.FOR_PARTICIPANTS}{elsewhere}{isprs.TIFF}")
+        labels |= find(root, f"{isprs.FOR_ALL}{elsewhere}{isprs.TIFF}")
+        eroded = find(root, f"{isprs.FOR_ALL}{area}_noBoundary{isprs.TIFF}")
         for unit in UNUSED_UNITS:
             labels.pop(unit, None)
             eroded.pop(unit, None)
-        return isprs.pair(self.title, images, labels, eroded, SIDES)
+        return isprs.pair(self.title, images, labels, eroded, SIDES, ARCHIVES)
+
+    def _refuse_nameless(self, root: Path) -> None:
+        """Raise InputError where tiles cannot be told from labels, since no folder is named `top`."""
+        found = list(find(root, rf"(?P<key>.*/top_mosaic_09cm_area\d+{isprs.TIFF})").values())
+        if found:
+            raise InputError(
+                f"{root}: {self.title}'s tiles and their full labels have the same file names; expected the "
+                f"tiles in a folder named top, found {len(found)} files of such a name elsewhere, the first "
+                f"{found[0]}; move the tiles to a folder top, or keep the archives zipped: {ARCHIVES}"
+            )
 
     def official_sizes(self) -> list[OfficialSize]:
         return [OfficialSize(unit, unit, *SIZES[unit]) for unit in EVALUATION_UNITS]
 
     def layout(self, side: Side) -> str:
-        return f"expected {IMAGE} and {LABEL} or {ERODED_LABEL}"
+        return f"expected {IMAGE} and {LABEL} or {ERODED_LABEL}; {ARCHIVES}"
