@@ -45,6 +45,18 @@ def main() -> int:
     )
     submit.add_argument("--no-wait", action="store_true", help="return at once, leave the tasks to SLURM")
     commands.add_parser("check-lock", help="is dvc.lock in step with code and parameters? (needs no data)")
+    check = commands.add_parser("check", help="are the data sets here, whole and readable?")
+    check.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        metavar="DIR",
+        help="holds one folder for each data set, or is one data set's (default: as configured)",
+    )
+    check.add_argument("--skip-checksums", action="store_true", help="do not read archives for their md5")
+    counts = commands.add_parser("counts", help="RS-SQED's patches by arithmetic, beside the paper's Table 2")
+    counts.add_argument("--csv", action="store_true", help="one flat table for programs")
+    counts.add_argument("--tiles", metavar="DATASET", help="the patches of each of its source units")
     arguments = parser.parse_args()
     # `dvc`, and the `python` of its stages, are this environment's, activated or not.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -68,11 +80,22 @@ def main() -> int:
                 wait=not arguments.no_wait,
             )
             return cluster.submit(arguments.stage, options)
+        if arguments.command == "check":
+            from pipeline.commands.check import check as run_check
+
+            return run_check(arguments.folder, not arguments.skip_checksums)
+        if arguments.command == "counts":
+            from pipeline.commands.counts import counts as run_counts
+
+            return run_counts(arguments.csv, arguments.tiles)
         from pipeline.commands.lock import check_lock
 
         return check_lock()
     except InputError as error:
         print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:  # before or after the stages run
         return 130

@@ -1,0 +1,391 @@
+"""Are the data sets here, whole and readable? What was found beside what was published, before any run."""
+
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.commands.parameters import Profile, load
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.progress import progress
+from pipeline.scenes import files, reading
+from pipeline.scenes.dataset import IGNORE, Dataset, SourceImage
+from pipeline.scenes.published import Published, Size, published
+
+SAMPLE = 4  # images and labels decoded of each split, evenly spread
+ROWS = 1024  # decoded at a time
+SHOWN = 3  # names in a sentence
+MEGABYTE = 2**20
+COLUMNS = ("data set", "", "split", "used for", "images", "published", "sizes in pixels", "sampled labels")
+
+
+@dataclass
+class Split:
+    """An official split (of one's own data: a side), its images, their sizes, what sampled labels hold."""
+
+    name: str
+    published: int | None
+    unused: bool
+    images: list[SourceImage] = field(default_factory=list)
+    sizes: dict[SourceImage, Size] = field(default_factory=dict)
+    decoded: int = 0
+    pixels: int = 0
+    unknown: int = 0
+    classes: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Report:
+    """What was found of one data set below `root`, and what was `published` of it.
+
+    problems: what keeps the profile from running; remarks: the rest. listed: whether its reader could tell
+    the images; pending: whether the embedded world has still to write it.
+    """
+
+    data: Dataset
+    root: Path
+    published: Published | None
+    splits: list[Split] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    listed: bool = True
+    pending: bool = False
+
+
+def check(folder: Path | None, checksums: bool = True) -> int:
+    """Check each data set of params.yaml and print a table, problems and remarks.
+
+    folder: holds one folder for each data set, or is the folder of one and named like it; None: where the
+    profile has them. Returns the exit code: 1 if the needs of the profile are not met.
+    """
+    parameters, profile = load(Path())
+    roots = _roots(folder, parameters.profile, profile)
+    reports = [
+        _check(name, root, profile, checksums, made=folder is None and _is_made(profile, name))
+        for name, root in roots.items()
+    ]
+    show(reports, parameters.profile)
+    return int(any(report.problems for report in reports))
+
+
+def _is_made(profile: Profile, name: str) -> bool:
+    """Whether the embedded world writes it."""
+    return getattr(profile.datasets[name].prepare_scenes, "make", None) is not None
+
+
+def _roots(folder: Path | None, profile_name: str, profile: Profile) -> dict[str, Path]:
+    """The folder of each data set that is to be checked."""
+    names = list(profile.datasets)
+    if folder is None:
+        return {
+            name: Path("data", profile_name, "prepare_scenes", name, "sources")
+            if _is_made(profile, name)
+            else Path(profile.datasets[name].prepare_scenes.root)
+            for name in names
+        }
+    try:
+        below = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
+    except OSError as error:
+        raise InputError(f"{folder}: expected a folder of data sets; {error.strerror}") from None
+    own = folder.resolve().name.lower()
+    if own in names and not set(names) - {own} & below.keys():
+        return {own: folder}
+    if not below.keys() & set(names):
+        raise InputError(
+            f"{folder}: expected a folder for each data set in it, or to be the folder of one: "
+            f"{', '.join(names)}; found {', '.join(list(below)[:SHOWN]) or 'no folder'}"
+        )
+    return {name: below.get(name, folder / name) for name in names}
+
+
+def _check(name: str, root: Path, profile: Profile, checksums: bool, made: bool) -> Report:
+    """All that is to be said about one data set; never raises for what is wrong with it."""
+    data = profile.dataset(name)
+    report = Report(data, root, published(data))
+    settings = profile.build_sqed
+    try:
+        if made and not root.is_dir():
+            report.pending = True
+            report.remarks.append("not there yet: the stage prepare_scenes writes it")
+            return report
+        _group(report, _images(report))
+        if report.listed:
+            _check_units(report, profile.datasets[name].build_sqed.flooded == "scene")
+            if root.is_dir() and not made:
+                _count(report, settings.complete)
+            _measure(report, made)
+        for split in report.splits:
+            _decode(report, split, settings.unknown_share)
+        _archives(report, checksums)
+    except InputError as error:
+        report.problems.append(str(error))
+    except OSError as error:
+        report.problems.append(f"{error.filename or root}: {error.strerror or error}")
+    return report
+
+
+def _images(report: Report) -> list[SourceImage]:
+    """What the reader finds; its objection is a problem, after which the counts may still be had."""
+    data, root = report.data, report.root
+    if not root.is_dir():
+        report.problems.append(f"folder {root} is missing; {_where(report)}")
+        return []
+    try:
+        return data.images(root)
+    except InputError as error:
+        report.problems.append(f"{error}; it comes from {data.homepage}" if report.published else str(error))
+    try:
+        return data.list_images(root)
+    except InputError:
+        report.listed = False
+        return []
+
+
+def _where(report: Report) -> str:
+    """Where the files come from and go to."""
+    facts, homepage = report.published, report.data.homepage
+    names = [archive.name for archive in facts.archives if archive.needed] if facts else []
+    what = f"{', '.join(names) or 'the data set'}{f' at {homepage}' if homepage else ''}"
+    return f"get {what} and put it below {report.root}, zipped or unpacked"
+
+
+def _group(report: Report, images: list[SourceImage]) -> None:
+    """The splits in the official order, then others; each with its images."""
+    data = report.data
+    splits = {
+        name: Split(name, number, name in data.unused_splits) for name, number in data.official_splits.items()
+    }
+    for image in sorted(images, key=lambda image: image.side != "training"):
+        name = image.split or image.side
+        splits.setdefault(name, Split(name, None, image.side == "unused")).images.append(image)
+    report.splits = list(splits.values())
+
+
+def _check_units(report: Report, by_scene: bool) -> None:
+    """What build_sqed asks for: units to split, and classes of scenes where these say what is flooded."""
+    images = [image for split in report.splits for image in split.images if image.side != "unused"]
+    for side in ("training", "evaluation"):
+        units = {image.unit for image in images if image.side == side}
+        if len(units) == 1:  # none: the reader has said so
+            report.problems.append(
+                f"the {side} side needs 2 source units or more to be split, found only {units.pop()}"
+            )
+    if by_scene and not all(image.scene for image in images):
+        report.problems.append("build_sqed.flooded is scene, but this release gives no class of scenes")
+
+
+def _count(report: Report, complete: bool) -> None:
+    """Images too few or too many: a problem where the profile needs exactly the published ones."""
+    needed: list[str] = []
+    others: list[str] = []
+    for split in report.splits:
+        missing = split.published - len(split.images) if split.published else 0
+        if missing:
+            present = {image.key for image in split.images}
+            keys = report.published.keys.get(split.name, ()) if report.published else ()
+            lost = [key for key in keys if key not in present]
+            names = f" ({_some(lost)})" if lost else ""
+            what = f"{missing} of {split.published} missing" if missing > 0 else f"{-missing} too many"
+            (others if split.unused else needed).append(f"{split.name}: {what}{names}")
+    if needed:
+        sentence = f"images of {'; '.join(needed)}; {_where(report)}"
+        if complete and report.data.official_images:
+            report.problems.append(f"{sentence} (build_sqed.complete asks for all)")
+        else:
+            report.remarks.append(sentence)
+    if others:
+        report.remarks.append(f"images of {'; '.join(others)}; not needed, since no labels are public")
+
+
+def _measure(report: Report, made: bool) -> None:
+    """Sizes of all images and labels, from their headers."""
+    every = [(split, image) for split in report.splits for image in split.images]
+    broken, unequal = [], []
+    for split, image in progress(every, description=f"{report.data.title}: sizes", unit="image"):
+        try:
+            split.sizes[image] = reading.size(image.image)
+            if image.label is None:
+                continue
+            label = reading.size(image.label)
+        except InputError as error:
+            broken.append(str(error))
+            continue
+        if label != split.sizes[image]:
+            pixels = f"{_size(label)} px, its image {_size(split.sizes[image])}"
+            unequal.append(f"{image.label} has {pixels}")
+    if broken:
+        report.problems.append(f"unreadable headers ({len(broken)}): {_some(broken, '; ')}")
+    if unequal and report.data.resize_to_label:
+        report.remarks.append(f"images resized to their labels ({len(unequal)}), such as: {unequal[0]}")
+    elif unequal:
+        what = f"labels of another size than their image ({len(unequal)})"
+        report.problems.append(f"{what}: {_some(unequal, '; ')}")
+    if made or report.published is None:
+        return
+    strange = {split.name: _unpublished(report, split) for split in report.splits}
+    numbers = [f"{sizes.total()} of {name}" for name, sizes in strange.items() if sizes]
+    for split, image in every:
+        if numbers and split.sizes.get(image) in strange[split.name]:
+            report.remarks.append(
+                f"images of other sizes than published: {', '.join(numbers)}, such as {image.image} with "
+                f"{_size(split.sizes[image])} px; RS-SQED's counts will differ from the paper's"
+            )
+            break
+
+
+def _unpublished(report: Report, split: Split) -> Counter[Size]:
+    """The sizes of images beyond those published."""
+    assert report.published is not None
+    return Counter(split.sizes.values()) - Counter(report.published.sizes.get(split.name, {}))
+
+
+def _decode(report: Report, split: Split, unknown_share: float) -> None:
+    """Decode a sample of the images and labels, evenly spread."""
+    data = report.data
+    labelled = [image for image in split.images if image.label is not None]
+    number = min(SAMPLE, len(labelled))
+    sample = [labelled[(2 * place + 1) * len(labelled) // (2 * number)] for place in range(number)]
+    for image in progress(sample, description=f"{data.title}: {split.name}", unit="label"):
+        assert image.label is not None
+        try:
+            with reading.open_image(image.image, image.bands) as raster:
+                for first in range(0, raster.height, ROWS):
+                    raster.rows(first, min(first + ROWS, raster.height))
+            unknown, example = 0, None
+            with reading.open_label(image.label, data.coloured) as raster:
+                for first in range(0, raster.height, ROWS):
+                    rows = raster.rows(first, min(first + ROWS, raster.height))
+                    decoded = data.decode_label(rows)
+                    split.classes |= set(np.unique(decoded.indices).tolist()) - {IGNORE}
+                    unknown += decoded.unknown
+                    example = example or decoded.example
+                pixels = raster.width * raster.height
+        except InputError as error:
+            _add(report, str(error))
+            continue
+        split.decoded += 1
+        split.unknown += unknown
+        split.pixels += pixels
+        if unknown > unknown_share * pixels:
+            report.problems.append(
+                f"{image.label}: {unknown} of {pixels} pixels have a value outside the table, such as "
+                f"{example}; more than build_sqed.unknown_share = {unknown_share}; mend the label or raise it"
+            )
+
+
+def _add(report: Report, problem: str) -> None:
+    """Add a problem unless it was said already."""
+    if not any(problem in earlier for earlier in report.problems):
+        report.problems.append(problem)
+
+
+def _archives(report: Report, checksums: bool) -> None:
+    """The zips that are there, and whether they are the published ones."""
+    if not report.root.is_dir():
+        return
+    known = {one.name: one.md5 for one in report.published.archives} if report.published else {}
+    for archive in files.archives(report.root):
+        if archive.problem:
+            _add(report, archive.problem)
+            continue
+        parts = [f"{archive.members} files"]
+        if archive.inner:
+            parts.append(f"{len(archive.inner)} of them zips, not read unless unpacked")
+        if archive.unpacked:
+            parts.append(f"{archive.unpacked} of them unpacked beside it")
+        parts.append(_verdict(archive.path, known.get(archive.path.name, ""), checksums))
+        report.remarks.append(f"{archive.path}: {', '.join(parts)}")
+
+
+def _verdict(path: Path, expected: str, checksums: bool) -> str:
+    if not expected:
+        return "no checksum known"
+    if not checksums:
+        return "checksum not looked at"
+    found = _md5(path)
+    if found == expected:
+        return "checksum as published"
+    return f"md5 {found} where {expected} is published: packed again, or damaged"
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    bar = progress(total=-(-path.stat().st_size // MEGABYTE), description=f"{path.name}: md5", unit="MB")
+    with path.open("rb") as file, bar:
+        while block := file.read(MEGABYTE):
+            digest.update(block)
+            bar.update()
+    return digest.hexdigest()
+
+
+def show(reports: list[Report], profile: str) -> None:
+    """Print the table, then a sentence for each problem and remark."""
+    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in ("images", "published") else "left")
+    for report in reports:
+        verdict = Text("PROBLEM", "bold red") if report.problems else Text("ok", "green")
+        if report.pending:
+            verdict = Text("pending", "yellow")
+        state: list[str | Text] = [report.data.title, verdict]
+        for split in report.splits:
+            table.add_row(*state, *(Text(cell) for cell in _cells(report, split)))
+            state = ["", ""]
+        found = str(sum(len(split.images) for split in report.splits)) if report.listed else "?"
+        official = sum(report.data.official_splits.values())
+        table.add_row(*state, "all", "", found, str(official or "-"), style="bold")
+    console.print(table)
+    for title, style in (("problems", "bold red"), ("remarks", "bold")):
+        lines = [(report.data.title, line) for report in reports for line in getattr(report, title)]
+        if lines:
+            console.print(f"\n{title}", style=style)
+        for name, line in lines:
+            console.print(Text(f"{name}: {line.removeprefix(f'{name}: ')}"), soft_wrap=True)
+    bad = [report.data.title for report in reports if report.problems]
+    ready = f"Not ready for profile {profile}: {', '.join(bad)}" if bad else f"Ready for profile {profile}."
+    console.print(Text(f"\n{ready}", "bold"), soft_wrap=True)
+
+
+def _cells(report: Report, split: Split) -> list[str]:
+    """A row of the table, from the split on."""
+    sides = sorted({image.side for image in split.images}, reverse=True)
+    found = str(len(split.images)) if report.listed else "?"
+    number = "-" if split.published is None else str(split.published)
+    sizes = _sizes(Counter(split.sizes.values()))
+    if report.published and sizes:
+        official = _sizes(Counter(report.published.sizes.get(split.name, {})))
+        sizes += f"; published {official}" if _unpublished(report, split) else ", as published"
+    labels = ""
+    if split.decoded:
+        lost = [name for place, name in enumerate(report.data.classes) if place not in split.classes]
+        every = len(report.data.classes)
+        seen = f"{every - len(lost)} of {every} classes, no {_some(lost)}" if lost else f"all {every} classes"
+        labels = f"{split.decoded}: {seen}"
+        labels += f", {split.unknown / split.pixels:.3%} unknown" if split.unknown else ""
+    return [split.name, " and ".join(sides), found, number, sizes, labels]
+
+
+def _sizes(sizes: Counter[Size]) -> str:
+    """Sizes with their numbers; many of them by their extremes."""
+    if len(sizes) <= 2:
+        return ", ".join(f"{_size(size)} ({number})" for size, number in sorted(sizes.items()))
+    widths, heights = zip(*sizes, strict=True)
+    spans = (f"{min(lengths)}-{max(lengths)}" for lengths in (widths, heights))
+    return f"{len(sizes)} sizes, {' x '.join(spans)}"
+
+
+def _size(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _some(names: Iterable[str], separator: str = ", ") -> str:
+    chosen = list(names)
+    return separator.join(chosen[:SHOWN]) + (f"{separator}..." if len(chosen) > SHOWN else "")
