@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pipeline.evaluation.report.pictures import SIDE, render
+from pipeline.evaluation.report.images import SIDE, hatch
+from pipeline.evaluation.report.pictures import render
 from pipeline.runtime.files import write_json
 from pipeline.scenes.dataset import IGNORE
 from tests.evaluation.test_report import Checker
@@ -59,7 +60,7 @@ def predictions() -> pd.DataFrame:
 
 def pictures_of(html: str) -> dict[str, Image.Image]:
     """The embedded images by their alternative text (the last one, where a text occurs twice)."""
-    found = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)"', html)
+    found = re.findall(r'<img class="tile" src="data:image/png;base64,([^"]+)" alt="([^"]+)"', html)
     return {alt: Image.open(io.BytesIO(base64.b64decode(data))) for data, alt in found}
 
 
@@ -90,10 +91,11 @@ def test_pictures_have_the_colours_of_the_data_set(folder: Path, predictions: pd
     with Image.open(folder / "toy_1" / "image.png") as image:
         np.testing.assert_array_equal(np.asarray(shown["Image of patch toy_1"]), np.asarray(image))
     truth = np.asarray(Image.open(folder / "toy_1" / "truth.png"))
-    pixels = np.asarray(shown["True classes of patch toy_1"].convert("RGBA"))
+    pixels = np.asarray(shown["True classes of patch toy_1"].convert("RGB"))
     for index, colour in enumerate(COLOURS):
-        assert (pixels[truth == index] == [*colour, 255]).all()
-    assert (pixels[truth == IGNORE, 3] == 0).all()
+        assert (pixels[truth == index] == colour).all()
+    ignored = {tuple(one) for one in pixels[truth == IGNORE].tolist()}
+    assert ignored == set(hatch([(255, 255, 255), (0, 0, 255), (12, 34, 56)]))
     mask = np.asarray(Image.open(folder / "toy_1" / "first_mask.png"))
     drawn = np.asarray(shown["Mask of First, overall accuracy 0.5000, patch toy_1"].convert("RGB"))
     np.testing.assert_array_equal(drawn, np.array(COLOURS)[mask])
@@ -123,3 +125,13 @@ def test_accuracies_and_predictions_stand_below(folder: Path, predictions: pd.Da
     assert rows_of(html, "Predicted by RS-SQA") == [["0.5000", "0.6250▲advised", "0.1875"], ["–", "–", "–"]]
     alone = render({"toy": folder}, {"first": "First"}, predictions)
     assert rows_of(alone, "Overall accuracy") == [["0.5000"], ["0.5000"]]  # nothing to compare with
+
+
+def test_page_without_predictions(folder: Path) -> None:
+    html = render({"toy": folder}, METHODS, None)
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    assert "not among this run's variants" in checker.text
+    assert rows_of(html, "Predicted by RS-SQA") == [] and "advise" not in html
+    assert rows_of(html, "Overall accuracy")[0] == ["0.5000", "0.7500▲best", "0.2500"]

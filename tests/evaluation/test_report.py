@@ -1,4 +1,5 @@
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -8,10 +9,34 @@ import pytest
 
 from pipeline.evaluation import tables
 from pipeline.evaluation.figures import scatter_grid
+from pipeline.evaluation.report import leak
 from pipeline.evaluation.report.page import Material, read_results, render
 from pipeline.evaluation.report.words import findings, verdict
 from tests.evaluation.test_quality import compared, noisy
 
+POTSDAM = {
+    "title": "Potsdam",
+    "images": {"evaluation": 14, "evaluation_kept": 12, "training": 24, "training_kept": 24},
+    "units": {"train": 9, "test": 3},
+    "windows": {"evaluation": 126, "training": 216},
+    "windows_excluded": {"evaluation": 21, "training": 0},
+    "patches": {"train": 80, "test": 25},
+    "tiles": {"train": 200, "val": 16},
+    "excluded": {"evaluation: flooded": 2, "evaluation: no labelled pixel": 3},
+    "units_by_patch": 12,
+    "beside_paper": [
+        {"what": "images of the evaluation side", "here": 14, "paper": 14, "why": ""},
+        {"what": "test patches", "here": 25, "paper": 108, "why": "<3> of 12 units drawn"},
+    ],
+}
+OWN = {
+    "title": "Own",
+    "images": {"evaluation": 5, "evaluation_kept": 5, "training": 6, "training_kept": 6},
+    "units": {"train": 4, "test": 1},
+    "patches": {"train": 4, "test": 1},
+    "tiles": {"train": 5, "val": 1},
+    "excluded": {},
+}  # as builds that keep neither windows nor a comparison
 VOID = {"meta", "img", "source", "link", "br"}
 
 
@@ -75,14 +100,15 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     curve = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.5]})
     heads = pd.DataFrame({"method": ["A", "A"], "seed": 0, "epoch": [1, 2], "loss": [1.0, 0.5]})
     return Material(
-        read_results(folder),
-        {"CLIP_Sem": curve, "RS-SQA": heads},
-        captions,
-        {"object recall": (0.1, None)},
-        {"Profile": "test"},
-        "A note.",
-        [("Table 7", "no encoders")],
-        "pictures.html",
+        tables=read_results(folder),
+        counts={"potsdam": POTSDAM, "own": OWN},
+        curves={"CLIP_Sem": curve, "RS-SQA": heads},
+        captions=captions,
+        caption_metrics={"object recall": (0.1, None)},
+        conditions={"Profile": "test"},
+        note="A note.",
+        absent=[("Table 7", "no encoders")],
+        pages=["pictures.html", "contact.html"],
     )
 
 
@@ -96,7 +122,7 @@ def test_page_is_whole_and_alone(html: str) -> None:
     checker.feed(html)
     assert checker.open == []
     others = [one for one in checker.addresses if not one.startswith(("data:image/png;base64,", "#"))]
-    assert others == ["pictures.html"]
+    assert others == ["contact.html", "pictures.html", "contact.html"]
     anchors = {address[1:] for address in checker.addresses if address.startswith("#")}
     assert anchors <= set(re.findall(r'id="([^"]+)"', html))
     assert "<script" not in html and "&lt;script&gt;" in html
@@ -115,8 +141,141 @@ def test_page_says_what_matters(html: str, material: Material) -> None:
 
 
 def test_page_without_extras(material: Material) -> None:
-    html = render(material._replace(captions=None, caption_metrics={}, curves={}, pictures=""))
-    assert 'id="captions"' not in html and 'id="curves"' not in html and "pictures.html" not in html
+    html = render(material._replace(captions=None, caption_metrics={}, curves={}, pages=[]))
+    for absent in ('id="captions"', 'id="curves"', "pictures.html", "contact.html"):
+        assert absent not in html
+
+
+@pytest.fixture(scope="module")
+def plain(material: Material) -> Material:
+    """The same with little to draw."""
+    points = material.tables["scatter"]
+    one = points[points["method"] == points["method"].iloc[0]]
+    return material._replace(tables={**material.tables, "scatter": one}, curves={})
+
+
+def rows_of(html: str) -> list[list[str]]:
+    """The texts of every table row."""
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", html, re.DOTALL)
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in rows]
+    return [[" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in row] for row in cells]
+
+
+def test_counts_stand_beside_the_paper(html: str) -> None:
+    rows = rows_of(html)
+    assert ["images of the evaluation side", "14", "14", "equal"] in rows
+    assert ["test patches", "25", "108", "<3> of 12 units drawn"] in rows
+    reasons = "2 × flooded; 3 × no labelled pixel"
+    assert ["RS-SQED (evaluation)", "12 of 14", "126", "21", "105", reasons] in rows
+    assert ["segmenters (training)", "24", "216", "0", "216", ""] in rows
+    assert ["RS-SQED (evaluation)", "5", "–", "–", "5", ""] in rows
+
+
+def test_counts_without_a_comparison(plain: Material) -> None:
+    html = render(plain._replace(counts={"own": OWN}))
+    assert "Why they differ" not in html
+    assert ["Counts beside the paper's", "this run's data sets have none that the paper prints"] in rows_of(
+        html
+    )
+
+
+def test_data_set_of_ones_own_has_no_printed_rows(plain: Material) -> None:
+    frames = dict(plain.tables)
+    frames["table1"] = frames["table1"][frames["table1"]["dataset"] == "Own"]
+    frames["table2"] = tables.patch_counts(
+        pd.DataFrame({"dataset": ["own"] * 3, "split": ["train", "train", "test"], "unit": ["a", "b", "c"]}),
+        {"own": "Own"},
+    )
+    for name in ("table3", "table4"):
+        frames[name] = frames[name][frames[name]["column"].isin(["RS-SQED", "Own"])]
+    html = render(plain._replace(tables=frames, counts={"own": OWN}))
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == [] and 'class="paper"' not in html
+    assert ["Own", "3", "–", "2", "1", "3", "1"] in rows_of(html)
+    assert ["RS-SQED", "3", "–", "2", "1", "3", "1"] in rows_of(html)
+    assert "The paper's data sets" in checker.text
+
+
+def leaking(low: float | None, difference: float, high: float | None, shared: bool = True) -> pd.DataFrame:
+    """results/splits.csv with one metric."""
+    rows = [
+        {"rule": "unit", "tested": "own", "value": 0.5, "low": 0.4, "high": 0.6, "patches": 40, "leaked": 0},
+        {"rule": "patch", "tested": "own", "value": 0.7, "patches": 50, "leaked": 45, "difference": 0.2},
+    ]
+    if shared:
+        rows += [
+            {"rule": "unit", "tested": "shared", "value": 0.55, "patches": 8, "leaked": 0},
+            {"rule": "patch", "tested": "shared", "value": 0.65, "patches": 8, "leaked": 7}
+            | {"difference": difference, "difference_low": low, "difference_high": high},
+        ]
+    columns = ["rule", "tested", "model", "metric", "value", "low", "high", "difference", "difference_low"]
+    columns += ["difference_high", "patches", "leaked", "note"]
+    frame = pd.DataFrame(rows).assign(model="RS-SQA", metric="SROCC")
+    return frame.reindex(columns=columns)
+
+
+def test_leak_is_told_and_shown(plain: Material) -> None:
+    frames = {**plain.tables, "splits": leaking(0.02, 0.1, 0.2)}
+    counts = {"potsdam": POTSDAM, "loveda": {**OWN, "title": "LoveDA", "units_by_patch": 0}}
+    html = render(plain._replace(tables=frames, counts=counts))
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == [] and "#leak" in checker.addresses
+    for text in (
+        "45 of 50 test patches (90 %)",
+        "split by unit, 0 of 40.",
+        "SROCC reads 0.500 by unit and 0.700 by patch",
+        "On the 8 patches that both rules test, having trained on other patches of their units raises "
+        "SROCC by 0.100 (95 % interval +0.020 to +0.200): this is leak.",
+        "Potsdam 12 of 12, LoveDA 0 of 5.",
+        "Where there is none (LoveDA) nothing leaks",
+    ):
+        assert text in checker.text, text
+    rows = rows_of(html)
+    assert ["Each rule on its own test split: 40 patches by unit and 50 patches by patch"] in rows
+    assert ["Patches that are in both test splits: 8 patches"] in rows
+    assert ["RS-SQA, by unit", "0.5000 0.400 to 0.600"] in rows
+    assert ["by patch minus by unit", "+0.200"] in rows
+    assert ["by patch minus by unit", "+0.100 +0.020 to +0.200"] in rows
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        ((-0.3, -0.1, -0.02), "lowers SROCC by 0.100 (95 % interval −0.300 to −0.020)"),
+        ((-0.1, 0.05, 0.2), "the interval holds zero: the leak cannot be told from chance here"),
+        ((None, 0.05, None), "Too few patches are in both test splits"),
+    ],
+)
+def test_leak_whichever_way_it_falls(bounds: tuple[float | None, float, float | None], text: str) -> None:
+    shown = leak.compare(leaking(*bounds), {})
+    assert shown is not None
+    assert text in " ".join(shown["sentences"])
+
+
+def test_leak_without_shared_patches() -> None:
+    shown = leak.compare(leaking(None, 0.0, None, shared=False), {})
+    assert shown is not None and len(shown["groups"]) == 1
+    assert "Too few patches" in shown["sentences"][-1]
+
+
+@pytest.mark.parametrize("rules", [["unit"], ["patch"], []])
+def test_leak_of_one_rule_is_absent_with_its_reason(plain: Material, rules: list[str]) -> None:
+    frame = leaking(0.0, 0.1, 0.2)
+    frames = {**plain.tables, "splits": frame[frame["rule"].isin(rules)]}
+    html = render(plain._replace(tables=frames))
+    assert 'id="leak"' not in html and "#leak" not in html
+    reason = "no variant of RS-SQA by the other rule in params.yaml"
+    assert ["Split by patch: what leaks", reason] in rows_of(html)
+
+
+def test_splits_are_read_where_they_are_there(plain: Material, tmp_path: Path) -> None:
+    for name, frame in plain.tables.items():
+        tables.write(tmp_path, name, frame)
+    assert "splits" not in read_results(tmp_path)
+    tables.write(tmp_path, "splits", leaking(0.0, 0.1, 0.2))
+    assert list(read_results(tmp_path)["splits"]["patches"]) == [40, 50, 8, 8]
 
 
 def comparison(gain: float | None, low: float | None, high: float | None) -> pd.DataFrame:
@@ -142,7 +301,7 @@ def test_findings_without_values() -> None:
     assert findings(frame, 2, 10)[0] == "RS-SQA has no SROCC on this test set; Table 3 gives the reasons."
 
 
-def test_figures_have_both_themes_and_equal_bytes(material: Material) -> None:
-    first, second = (scatter_grid(material.tables["scatter"]) for _ in range(2))
+def test_figures_have_both_themes_and_equal_bytes(plain: Material) -> None:
+    first, second = (scatter_grid(plain.tables["scatter"]) for _ in range(2))
     assert first == second
     assert first.light != first.dark

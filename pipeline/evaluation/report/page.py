@@ -1,6 +1,6 @@
 """A self-contained HTML page: tables beside the paper's, Fig. 5, curves, captions, what is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,54 +11,39 @@ from pipeline.evaluation.comparison import OURS
 from pipeline.evaluation.heldout import MIX
 from pipeline.evaluation.printed import printed
 from pipeline.evaluation.quality import PRINTED, RANDOM, RAW
-from pipeline.evaluation.report import words
+from pipeline.evaluation.report import database, leak, words
+from pipeline.evaluation.report.cells import EMPTY, Row, mark_best, read_cells, with_printed
 from pipeline.evaluation.report.templates import fill
-from pipeline.evaluation.tables import DIGITS
 from pipeline.runtime.files import read_table
-
-SMALLER_IS_BETTER = {"RMSE", "RMSE_raw", "regret"}
 
 
 class Material(NamedTuple):
-    """What the page shows. `tables`: name -> tidy frame of results/ (table1 ... table4, comparison, scatter);
-    `curves`: title -> training curve; `captions`: refined captions (old, new, score_before, score_after) or
-    None; `caption_metrics`: {metric: (before, after)}; `conditions`: label -> what was run; `note`: a
-    sentence about the scale of the run; `absent`: (what, why) of what the caller knows was not run;
-    `pictures`: address of the page of `pipeline.evaluation.report.pictures`, empty if there is none."""
+    """What the page shows.
+
+    tables: name -> tidy frame of results/ (table1 ... table4, comparison, scatter, and splits where it is
+    there); counts: data set -> content of its build's counts.json; curves: title -> training curve; captions:
+    refined captions (old, new, score_before, score_after) or None; caption_metrics: {metric: (before,
+    after)}; conditions: label -> what was run; note: a sentence about the scale of the run; absent: (what,
+    why) of what the caller knows was not run; pages: names of the pages that lie beside it, of pictures.html
+    and contact.html.
+    """
 
     tables: Mapping[str, pd.DataFrame]
+    counts: Mapping[str, Mapping[str, Any]]
     curves: Mapping[str, pd.DataFrame]
     captions: pd.DataFrame | None
     caption_metrics: Mapping[str, tuple[float | None, float | None]]
     conditions: Mapping[str, str]
     note: str
     absent: list[tuple[str, str]]
-    pictures: str = ""
-
-
-class Cell(NamedTuple):
-    """A number as text, its interval (or nothing), whether it is the best of its group, why it is empty."""
-
-    text: str
-    interval: str = ""
-    best: bool = False
-    why: str = ""
-
-
-EMPTY = Cell("–")
-
-
-class Row(NamedTuple):
-    """A table row: its heading, its cells, and whether it repeats printed values."""
-
-    head: str
-    cells: list[Cell]
-    paper: bool = False
+    pages: Collection[str] = ()
 
 
 def read_results(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tidy tables that the evaluation wrote."""
-    names = ("table1", "table2", "table3", "table4", "comparison", "scatter")
+    """The tidy tables that the evaluation wrote; `splits` only where it is there."""
+    names = ["table1", "table2", "table3", "table4", "comparison", "scatter"]
+    if (folder / "splits.csv").is_file():
+        names.append("splits")
     return {name: read_table(folder / f"{name}.csv") for name in names}
 
 
@@ -67,42 +52,54 @@ def render(material: Material) -> str:
     tables = material.tables
     quality, points = tables["table3"], tables["scatter"]
     methods = list(dict.fromkeys(quality["method"]))
+    beside = database.beside_paper(material.counts)
+    leaked = leak.compare(tables["splits"], material.counts) if "splits" in tables else None
+    missing = [*material.absent, *_not_in_lists(quality, tables["table1"])]
+    if beside is None:
+        missing.append(("Counts beside the paper's", "this run's data sets have none that the paper prints"))
+    if leaked is None:
+        missing.append(
+            ("Split by patch: what leaks", "no variant of RS-SQA by the other rule in params.yaml")
+        )
     return fill(
         "page.html.j2",
         material=material,
         findings=words.findings(tables["comparison"], len(methods), points["patch_id"].nunique()),
         comparison=_comparison(tables["comparison"]),
         accuracy=_accuracy(tables["table1"]),
-        counts=tables["table2"].to_dict("records"),
+        counts=database.patches(tables["table2"]),
+        beside=beside,
+        origins=database.origins(material.counts),
+        leak=leaked,
         quality=_quality(quality),
         recommendation=_recommendation(tables["table4"]),
         scatter=figures.scatter_grid(points),
         curves=figures.training_curves(material.curves),
         captions=[] if material.captions is None else material.captions.to_dict("records"),
-        absent=[*material.absent, *_not_in_lists(quality, tables["table1"])],
+        absent=missing,
         gaps=_gaps(tables["table1"], quality, tables["table4"]),
     )
 
 
 def _comparison(frame: pd.DataFrame) -> dict[str, Any]:
     metrics = list(dict.fromkeys(frame["metric"]))
-    cells = _cells(frame, "model", "metric")
+    cells = read_cells(frame, "model", "metric")
     rows = [
         Row(model, [cells.get((model, metric), EMPTY) for metric in metrics])
         for model in dict.fromkeys(frame["model"])
     ]
-    return {"metrics": metrics, "rows": _mark(rows, metrics)}
+    return {"metrics": metrics, "rows": mark_best(rows, metrics)}
 
 
 def _accuracy(frame: pd.DataFrame) -> dict[str, Any]:
     datasets = list(dict.fromkeys(frame["dataset"]))
-    ours = _cells(frame, "method", "dataset")
-    theirs = _cells(printed("table1").rename(columns={"mean_oa": "value"}), "method", "dataset")
+    ours = read_cells(frame, "method", "dataset")
+    theirs = read_cells(printed("table1").rename(columns={"mean_oa": "value"}), "method", "dataset")
     rows = []
     for method in dict.fromkeys(frame["method"]):
-        rows.append(Row(method, [ours.get((method, dataset), EMPTY) for dataset in datasets]))
+        row = Row(method, [ours.get((method, dataset), EMPTY) for dataset in datasets])
         cells = [theirs.get((method, dataset), EMPTY) for dataset in datasets]
-        rows.append(Row(f"{method}, printed", cells, paper=True))
+        rows += with_printed([row], method, cells)
     return {"datasets": datasets, "rows": rows}
 
 
@@ -111,8 +108,8 @@ def _quality(frame: pd.DataFrame) -> dict[str, Any]:
     columns = list(dict.fromkeys(frame["column"]))
     heads = [(MIX, metric) for metric in (*PRINTED, *RAW)]
     heads += [(column, metric) for column in columns if column != MIX for metric in ("PLCC", "SROCC")]
-    ours = _cells(frame, "method", "model", "column", "metric")
-    theirs = _cells(printed("table3"), "method", "model", "dataset", "metric")
+    ours = read_cells(frame, "method", "model", "column", "metric")
+    theirs = read_cells(_printed("table3", columns), "method", "model", "dataset", "metric")
     groups = []
     for method, part in frame.groupby("method", sort=False):
         rows = [
@@ -120,8 +117,8 @@ def _quality(frame: pd.DataFrame) -> dict[str, Any]:
             for model in dict.fromkeys(part["model"])
         ]
         cells = [theirs.get((method, OURS, *head), EMPTY) for head in heads]
-        rows = _mark(rows, [metric for _, metric in heads])
-        groups.append((method, [*rows, Row(f"{OURS}, printed", cells, paper=True)]))
+        rows = mark_best(rows, [metric for _, metric in heads])
+        groups.append((method, with_printed(rows, OURS, cells)))
     spans = [(column, sum(1 for name, _ in heads if name == column)) for column in columns]
     return {"columns": spans, "metrics": [metric for _, metric in heads], "groups": groups}
 
@@ -129,47 +126,25 @@ def _quality(frame: pd.DataFrame) -> dict[str, Any]:
 def _recommendation(frame: pd.DataFrame) -> dict[str, Any]:
     columns, metrics = list(dict.fromkeys(frame["column"])), list(dict.fromkeys(frame["metric"]))
     heads = [(column, metric) for column in columns for metric in metrics]
-    ours = _cells(frame, "model", "column", "metric")
-    theirs = _cells(printed("table4"), "model", "dataset", "metric")
+    ours = read_cells(frame, "model", "column", "metric")
+    theirs = read_cells(_printed("table4", columns), "model", "dataset", "metric")
     rows = [
         Row(model, [ours.get((model, *head), EMPTY) for head in heads])
         for model in dict.fromkeys(frame["model"])
     ]
-    rows = _mark(rows, [metric for _, metric in heads])
+    rows = mark_best(rows, [metric for _, metric in heads])
     for model in (OURS, RANDOM):
         cells = [theirs.get((model, *head), EMPTY) for head in heads]
-        rows.append(Row(f"{model}, printed", cells, paper=True))
+        rows = with_printed(rows, model, cells)
     spans = [(column, len(metrics)) for column in columns]
     return {"columns": spans, "metrics": metrics * len(columns), "rows": rows}
 
 
-def _cells(frame: pd.DataFrame, *keys: str) -> dict[tuple[Any, ...], Cell]:
-    """The cells of a tidy frame by their keys; a dash and the reason where there is no value."""
-    cells = {}
-    for row in frame.to_dict("records"):
-        note, low = row.get("note"), row.get("low")
-        if pd.isna(row["value"]):
-            cell = EMPTY._replace(why="" if pd.isna(note) else str(note))
-        else:
-            interval = "" if pd.isna(low) else f"{low:.3f} to {row['high']:.3f}"
-            cell = Cell(f"{row['value']:.{DIGITS}f}", interval)
-        cells[tuple(row[key] for key in keys)] = cell
-    return cells
-
-
-def _mark(rows: list[Row], metrics: list[str]) -> list[Row]:
-    """The same rows with the best value of each column marked, where more than one row has a value."""
-    best: list[str | None] = []
-    for place, metric in enumerate(metrics):
-        texts = [row.cells[place].text for row in rows if row.cells[place].text != EMPTY.text]
-        choose = min if metric in SMALLER_IS_BETTER else max
-        best.append(choose(texts, key=float) if len(texts) > 1 else None)
-    return [
-        row._replace(
-            cells=[cell._replace(best=cell.text == top) for cell, top in zip(row.cells, best, strict=True)]
-        )
-        for row in rows
-    ]
+def _printed(table: str, columns: list[str]) -> pd.DataFrame:
+    """The printed table's rows of these columns; nothing where none but the mix is the paper's."""
+    frame = printed(table)
+    frame = frame[frame["dataset"].isin(columns)]
+    return frame if set(frame["dataset"]) - {MIX} else frame.iloc[:0]
 
 
 def _not_in_lists(quality: pd.DataFrame, accuracy: pd.DataFrame) -> list[tuple[str, str]]:

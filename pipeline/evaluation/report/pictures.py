@@ -1,7 +1,5 @@
 """A self-contained HTML page of pictures: patches, truth, each method's mask and feature map (Fig. 4)."""
 
-import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +8,11 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from pipeline.evaluation.report import images
 from pipeline.evaluation.report.templates import fill
 from pipeline.evaluation.tables import DIGITS
 from pipeline.runtime.files import read_json
-from pipeline.scenes.dataset import IGNORE
-
-SIDE = 256  # longest side of a picture in pixels; larger ones are reduced
+from pipeline.scenes.dataset import RGB
 
 
 class Score(NamedTuple):
@@ -35,16 +32,18 @@ class Column(NamedTuple):
     predicted: Score | None
 
 
-def render(folders: Mapping[str, Path], methods: Mapping[str, str], predictions: pd.DataFrame) -> str:
+def render(folders: Mapping[str, Path], methods: Mapping[str, str], predictions: pd.DataFrame | None) -> str:
     """The page as HTML text.
 
     folders: data set -> the folder `pictures` that its label_oa wrote; methods: name -> title; predictions:
-    RS-SQA's (patch_id, method, seed, predicted), whose mean over the seeds is shown.
+    RS-SQA's (patch_id, method, seed, predicted), whose mean over the seeds is shown; None: without them.
     """
-    means = predictions.groupby(["patch_id", "method"], as_index=False)["predicted"].mean()
-    told = {(row.patch_id, row.method): row.predicted for row in means.itertuples()}
+    told = {}
+    if predictions is not None:
+        means = predictions.groupby(["patch_id", "method"], as_index=False)["predicted"].mean()
+        told = {(row.patch_id, row.method): row.predicted for row in means.itertuples()}
     sets = [_data_set(folder, methods, told) for folder in folders.values()]
-    return fill("pictures.html.j2", sets=sets, methods=len(methods))
+    return fill("pictures.html.j2", sets=sets, methods=len(methods), predicted=predictions is not None)
 
 
 def _data_set(
@@ -62,17 +61,18 @@ def _data_set(
             Column(
                 title,
                 _heat(files / f"{name}_features.png"),
-                _classes(files / f"{name}_mask.png", palette),
+                _mask(files / f"{name}_mask.png", palette),
                 true[name],
                 predicted.get(name),
             )
             for name, title in methods.items()
         ]
-        image, truth = _photograph(files / "image.png"), _classes(files / "truth.png", palette)
+        image = images.png(Image.fromarray(images.read_photograph(files / "image.png")))
+        truth = _mask(files / "truth.png", palette)
         patches.append({**patch, "image": image, "truth": truth, "columns": columns})
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette]
-    legend = list(zip(facts["classes"], colours, strict=True))
-    return {"title": facts["title"], "legend": legend, "patches": patches}
+    legend = list(zip(facts["classes"], map(images.css, palette), strict=True))
+    greys = [images.css(grey) for grey in images.hatch(palette)]
+    return {"title": facts["title"], "legend": legend, "greys": greys, "patches": patches}
 
 
 def _scores(values: Mapping[str, float]) -> dict[str, Score]:
@@ -83,36 +83,13 @@ def _scores(values: Mapping[str, float]) -> dict[str, Score]:
     }
 
 
-def _photograph(path: Path) -> str:
-    with Image.open(path) as image:
-        image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-        return _data_uri(image)
-
-
-def _classes(path: Path, palette: list[tuple[int, int, int]]) -> str:
-    """Class indices in the data set's colours; ignored pixels are transparent."""
-    with Image.open(path) as image:
-        image.thumbnail((SIDE, SIDE), Image.Resampling.NEAREST)
-        indices = np.asarray(image)
-    ignored = len(palette)
-    return _data_uri(_indexed(np.where(indices == IGNORE, ignored, indices), [*palette, (0, 0, 0)]), ignored)
+def _mask(path: Path, palette: list[RGB]) -> str:
+    return images.png(images.paint(images.read_indices(path), palette))
 
 
 def _heat(path: Path) -> str:
     from matplotlib import colormaps
 
     with Image.open(path) as image:
-        return _data_uri(_indexed(np.asarray(image), colormaps["viridis"](np.arange(256), bytes=True)[:, :3]))
-
-
-def _indexed(indices: np.ndarray, palette: Any) -> Image.Image:
-    image = Image.fromarray(indices.astype(np.uint8)).convert("L")
-    image.putpalette(np.asarray(palette, np.uint8).tobytes())
-    return image
-
-
-def _data_uri(image: Image.Image, transparent: int | None = None) -> str:
-    """As PNG; equal pictures give equal text."""
-    buffer = io.BytesIO()
-    image.save(buffer, "png", optimize=True, **({} if transparent is None else {"transparency": transparent}))
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        cells = np.asarray(image)
+    return images.png(images.indexed(cells, colormaps["viridis"](np.arange(256), bytes=True)[:, :3]))

@@ -10,13 +10,13 @@ def verdict(comparison: pd.DataFrame, model: str) -> str:
     row = _cell(comparison, model, "SROCC")
     if row is None or pd.isna(row["gain_low"]):
         return f"{OURS} cannot be compared with the model “{model}” in SROCC here: one of them has no value."
-    bounds = f"(95 % interval {_signed(row['gain_low'])} to {_signed(row['gain_high'])})"
+    bounds = f"(95 % interval {signed(row['gain_low'])} to {signed(row['gain_high'])})"
     if row["gain_low"] > 0:
         return f"{OURS} beats “{model}”: its SROCC is higher by {row['gain']:.3f} {bounds}."
     if row["gain_high"] < 0:
         return f"{OURS} loses to “{model}”: its SROCC is lower by {-row['gain']:.3f} {bounds}."
     return (
-        f"{OURS} and “{model}” cannot be told apart: the difference in SROCC is {_signed(row['gain'])} "
+        f"{OURS} and “{model}” cannot be told apart: the difference in SROCC is {signed(row['gain'])} "
         f"{bounds}, and the interval holds zero."
     )
 
@@ -57,5 +57,6 @@ def _cell(comparison: pd.DataFrame, model: str, metric: str) -> pd.Series | None
     return None if rows.empty else rows.iloc[0]
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Three decimals with a sign, the minus as a printer sets it."""
     return f"{value:+.3f}".replace("-", "−")
