@@ -1,9 +1,186 @@
-"""A data set of one's own, described by one YAML file."""
+"""A data set of one's own, described by one YAML file (docs/own_data.md)."""
 
-from pipeline.scenes.dataset import Dataset
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.runtime.errors import InputError
+from pipeline.scenes.dataset import Dataset, Side, SourceImage, check_pairs, natural
+from pipeline.scenes.files import find
+from pipeline.scenes.legend import read_legend
+from pipeline.scenes.pattern import Pattern, read_pattern
 from pipeline.scenes.settings import OwnSource
+
+LEAST_UNITS = 2  # of each side: RS-SQED splits one 8:2, the segmenters' validation takes some of the other
+SHOWN = 8  # names in a message
+
+Parts = tuple[str, ...]  # values of the named parts of a path, in the order of the pattern of the images
 
 
 class Own(Dataset):
+    """The data set that `source` describes; its column in the tables is its title."""
+
     def __init__(self, name: str, source: OwnSource) -> None:
-        raise NotImplementedError
+        self.source = source
+        self.name = name
+        self.title = self.subset = source.title or name
+        self.licence = source.licence
+        self.homepage = source.homepage
+        self.resize_to_label = source.resize_to_label
+        legend = read_legend(source.classes, source.ignore, source.colours, source.coding)
+        self.classes, self.codes, self.colours = legend
+        self.image_pattern = read_pattern(source.images)
+        self.label_pattern = read_pattern(source.labels)
+        self.parts = self.image_pattern.parts
+        self.unit_parts = source.unit or (("unit",) if "unit" in self.parts else self.parts)
+
+    def images(self, root: Path, side: Side | None = None) -> list[SourceImage]:
+        if not root.is_dir():
+            raise InputError(
+                f"{self.title}: folder {root} is missing; put the data set there or mend prepare_scenes.root"
+            )
+        return super().images(root, side)
+
+    def list_images(self, root: Path) -> list[SourceImage]:
+        images = self._find(root, self.image_pattern, self.label_pattern)
+        labels = self._find(root, self.label_pattern, self.image_pattern)
+        sides = self._sides(images)
+        # What is not used needs no label: those of official test sides are often hidden.
+        paired = {
+            parts: path for parts, path in images.items() if sides[parts] != "unused" or parts in labels
+        }
+        check_pairs(self.title, paired, labels, f"{self.layout('training')}, paired by equal parts")
+        result: dict[str, SourceImage] = {}
+        for parts, path in images.items():
+            key = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", value) for value in parts)
+            # Keys name files, and there are file systems that do not tell a from A.
+            twin = result.get(key.lower())
+            if twin is not None:
+                raise InputError(
+                    f"{path}: its key {key} is also that of {twin.image}, because only letters, digits, _ "
+                    "and - count; rename one of the two with its label"
+                )
+            result[key.lower()] = SourceImage(
+                self._unit(parts), key, path, labels.get(parts), sides[parts], bands=self.source.bands or ()
+            )
+        self._check_units(result.values())
+        return list(result.values())
+
+    def layout(self, side: Side) -> str:
+        return f"expected images {self.source.images} and labels {self.source.labels}"
+
+    def _find(self, root: Path, pattern: Pattern, other: Pattern) -> dict[Parts, Path]:
+        """The files that fit `pattern`, by the values of its parts.
+
+        One that fits `other` too belongs to the pattern with more fixed characters, so that `{image}.png`
+        and `{image}_mask.png` can share a folder. A zip that gives a part its value gives it as a folder
+        would, without `.zip`.
+        """
+        which = "images" if pattern is self.image_pattern else "labels"
+        try:
+            candidates = find(root, pattern.expression)
+        except InputError as error:
+            raise InputError(
+                f"{self.title}: {error} (looking for prepare_scenes.{which}, {pattern.text})"
+            ) from None
+        found: dict[Parts, Path] = {}
+        for fitting, path in candidates.items():
+            name = path.relative_to(root).as_posix()
+            if not name.isprintable():
+                raise InputError(f"{self.title}: {name!r}: a name that is no plain text; rename the file")
+            if other.match(name) is not None:
+                if pattern.fixed < other.fixed:
+                    continue
+                if pattern.fixed == other.fixed:
+                    raise InputError(
+                        f"{path}: fits both prepare_scenes.images and labels; write more of the paths into "
+                        f"one of them ({pattern.text}, {other.text})"
+                    )
+            values = pattern.match(fitting)
+            assert values is not None  # it is what was found
+            parts = tuple(re.sub(r"(?i)\.zip$", "", values[part]) for part in self.parts)
+            if parts in found:
+                raise InputError(
+                    f"{path}: has the same parts ({', '.join(parts)}) as {found[parts]}; remove one, or tell "
+                    f"them apart by one more part in prepare_scenes.{which}"
+                )
+            found[parts] = path
+        if not found:
+            there = [path.relative_to(root).as_posix() for path in find(root, "/(?P<key>.+)$").values()]
+            raise InputError(
+                f"{self.title}: no file below {root} fits prepare_scenes.{which}, {pattern.text}; there are "
+                f"{len(there)} files: {_some(there)}"
+            )
+        return found
+
+    def _unit(self, parts: Parts) -> str:
+        values = dict(zip(self.parts, parts, strict=True))
+        return "/".join(values[part] for part in self.unit_parts)
+
+    def _sides(self, images: Iterable[Parts]) -> Mapping[Parts, Side]:
+        """The side of each image, as `splits` says."""
+        splits = self.source.splits
+        if splits.evaluation_share is not None:
+            side_of = self._draw({self._unit(parts) for parts in images}, splits.evaluation_share)
+            return {parts: side_of[self._unit(parts)] for parts in images}
+        place = self.parts.index(splits.by) if splits.by in self.parts else None
+        names = {parts: self._unit(parts) if place is None else parts[place] for parts in images}
+        there = set(names.values())
+        listed: dict[str, Side] = {
+            **dict.fromkeys(splits.training, "training"),
+            **dict.fromkeys(splits.evaluation, "evaluation"),
+            **dict.fromkeys(splits.unused, "unused"),
+        }
+        for lone, problem in (
+            (listed.keys() - there, "no image has"),
+            (there - listed.keys(), "training, evaluation and unused all lack"),
+        ):
+            if lone:
+                raise InputError(
+                    f"{self.title}: prepare_scenes.splits: {problem} {splits.by} {_some(lone)}; "
+                    f"the images have {_some(there)}, the lists {_some(listed)}"
+                )
+        return {parts: listed[name] for parts, name in names.items()}
+
+    def _draw(self, units: set[str], share: float) -> dict[str, Side]:
+        """A random `share` of the units for evaluation, the rest for training."""
+        if len(units) < 2 * LEAST_UNITS:
+            raise InputError(
+                f"{self.title}: a split needs {2 * LEAST_UNITS} units or more, {LEAST_UNITS} a side; found "
+                f"{len(units)}: {_some(units)}; the units are the values of {', '.join(self.unit_parts)}"
+            )
+        wanted = min(max(int(share * len(units) + 0.5), LEAST_UNITS), len(units) - LEAST_UNITS)
+
+        def lot(unit: str) -> float:  # a unit's own, so that units which come later move few of the others
+            return np.random.default_rng([self.source.splits.seed, zlib.crc32(unit.encode())]).random()
+
+        chosen = set(sorted(sorted(units), key=lot)[:wanted])
+        return {unit: "evaluation" if unit in chosen else "training" for unit in units}
+
+    def _check_units(self, images: Iterable[SourceImage]) -> None:
+        sides: dict[str, SourceImage] = {}
+        units: dict[Side, set[str]] = {"training": set(), "evaluation": set()}
+        for image in images:
+            other = sides.setdefault(image.unit, image)
+            if other.side != image.side:
+                raise InputError(
+                    f"{self.title}: unit {image.unit} is on two sides: {other.image} is {other.side}, "
+                    f"{image.image} is {image.side}; keep it on one, or name it more closely by "
+                    "prepare_scenes.unit"
+                )
+            if image.side != "unused":
+                units[image.side].add(image.unit)
+        for side, names in units.items():
+            if len(names) < LEAST_UNITS:
+                raise InputError(
+                    f"{self.title}: the {side} side needs {LEAST_UNITS} units or more, found {len(names)}: "
+                    f"{_some(names)}; the units are the values of {', '.join(self.unit_parts)}"
+                )
+
+
+def _some(names: Iterable[str]) -> str:
+    some = sorted(names, key=natural)
+    return (", ".join(some[:SHOWN]) or "none") + (", ..." if len(some) > SHOWN else "")
