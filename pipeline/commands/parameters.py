@@ -6,7 +6,7 @@ run before any work starts, with the name of its key.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -167,7 +167,20 @@ def load_profile(root: Path, profile: str, datasets: list[str]) -> Profile:
                 config.retrain_segmenter.recipe(method, changes)
         except InputError as error:
             raise InputError(f"{own}: {error}") from None
+    _check_titles(found)
     return Profile.model_construct(**dict(config), datasets=found)
+
+
+def _check_titles(datasets: dict[str, DatasetConfig]) -> None:
+    """A title is a row or column of the tables: no two data sets may share one."""
+    owner: dict[str, str] = {}
+    for name, config in datasets.items():
+        title = open_dataset(name, config.prepare_scenes).title
+        if title in owner:
+            raise InputError(
+                f"prepare_scenes.title: {owner[title]} and {name} are both {title!r}; rename one"
+            )
+        owner[title] = name
 
 
 def _described(folder: Path) -> list[str]:
@@ -195,14 +208,18 @@ def check(kind: type[S], values: Any, file: Path) -> S:
 
 
 def _explain(problem: Any, kind: type[Settings], file: Path) -> str:
-    location = [str(part) for part in problem["loc"]]
+    location, model = _resolve(kind, [str(part) for part in problem["loc"]])
     key = ": ".join([str(file), ".".join(location)]) if location else str(file)
     if problem["type"] == "value_error":  # our own checks name their keys themselves
         return f"{key}: {problem['ctx']['error']}"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        readers = ", ".join(_readers(model.model_fields[location[-1]].annotation))
+        found = problem["input"].get("reader") if isinstance(problem["input"], dict) else problem["input"]
+        return f"{key}.reader: expected one of {readers}, found {found!r}"
     if problem["type"] == "missing":
         return f"{key}: this key is missing; add it (the other configs/*.yaml show how)"
     if problem["type"] == "extra_forbidden":
-        known = _fields(kind, location[:-1])
+        known = sorted(getattr(model, "model_fields", {}))
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = (
             f"did you mean {close[0]}?"
@@ -213,9 +230,27 @@ def _explain(problem: Any, kind: type[Settings], file: Path) -> str:
     return f"{key}: {problem['msg']}; found {problem['input']!r}"
 
 
-def _fields(kind: Any, location: list[str]) -> list[str]:
-    """Names of the fields at `location` below `kind`, none where a mapping of free keys lies between."""
+def _resolve(kind: Any, location: list[str]) -> tuple[list[str], Any]:
+    """The key as it stands in the file, and the model that holds it (None below a mapping of free keys).
+
+    Of a choice between models, pydantic's location also names which was chosen.
+    """
+    key: list[str] = []
+    holder = model = kind
+    choices: dict[str, Any] = {}
     for part in location:
-        field = getattr(kind, "model_fields", {}).get(part)
-        kind = field.annotation if field else None
-    return sorted(getattr(kind, "model_fields", {}))
+        if choices:
+            model, choices = choices[part], {}
+            continue
+        holder = model
+        key.append(part)
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field else None
+        if field and field.discriminator:
+            choices = _readers(field.annotation)
+    return key, holder
+
+
+def _readers(choice: Any) -> dict[str, Any]:
+    """The models of a choice by the name of their reader."""
+    return {get_args(one.model_fields["reader"].annotation)[0]: one for one in get_args(choice)}

@@ -191,7 +191,7 @@ def _check_keys(title: str, images: list[SourceImage]) -> None:
 
 def natural(text: str) -> list[tuple[int, str]]:
     """Sort key in which 2_9 comes before 2_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"\d+|\D+", text)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.findall(r"\d+|\D+", text)]
 
 
 def check_pairs(title: str, images: Mapping[Key, Path], labels: Mapping[Key, Path], hint: str) -> None:

@@ -111,8 +111,8 @@ class RetrainSegmenterSettings(Settings):
         `retrain_segmenter.<method>.<key>` among the changes.
         """
         if method not in self.methods:
-            known = ", ".join(self.methods)
-            raise InputError(f"retrain_segmenter.methods.{method}: expected this key, found {known}")
+            found = ", ".join(self.methods)
+            raise InputError(f"retrain_segmenter.methods.{method}: expected this key, found {found}")
         layers = {"default": self.default, f"methods.{method}": self.methods[method], method: changes or {}}
         merged = {key: value for layer in layers.values() for key, value in layer.items()}
         try:
@@ -133,8 +133,8 @@ def _explain(error: ValidationError, layers: Mapping[str, Mapping[str, Any]]) ->
     """One sentence on the first problem, with the key as it stands in the file."""
     first = error.errors()[0]
     if not first["loc"]:
-        holder = [name for name, layer in layers.items() if layer][-1]
-        return f"retrain_segmenter.{holder}: {first['msg']}"
+        last = [name for name, layer in layers.items() if layer][-1]
+        return f"retrain_segmenter.{last}: {first['msg']}"
     key = str(first["loc"][0])
     holder = [name for name, layer in layers.items() if key in layer] or ["default"]
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"
