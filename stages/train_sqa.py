@@ -11,11 +11,14 @@ from pipeline.sqa.training import train
 
 def main(stage: Stage) -> None:
     parameters, settings = stage.parameters, stage.config.train_sqa
-    encoder = parameters.variants[stage.item["variant"]].encoder
+    variant = parameters.variants[stage.item["variant"]]
+    encoder, rule = variant.encoder, variant.split or parameters.split
     index_path = stage.input("assemble_sqed", "index.parquet")
     semantic_path = stage.input("encode_semantics", encoder, "features.parquet")
-    index = read_table(index_path, "patch_id", "split")
-    train_ids, test_ids = (index.loc[index["split"] == split, "patch_id"] for split in ("train", "test"))
+    index = read_table(index_path, "patch_id", f"split_{rule}")
+    train_ids, test_ids = (
+        index.loc[index[f"split_{rule}"] == side, "patch_id"] for side in ("train", "test")
+    )
     semantic = read_features(semantic_path)
 
     predictions, curves, widths = [], [], {}
@@ -32,6 +35,7 @@ def main(stage: Stage) -> None:
                     [index_path, semantic_path, method_path],
                     method=method,
                     seed=seed,
+                    split=rule,
                 ) as checkpoint:
                     model = train(train_table, parameters.model, settings, seed, stage.device, checkpoint)
                     curve = checkpoint.curves()
@@ -55,6 +59,7 @@ def main(stage: Stage) -> None:
         write_table(out / "curves.csv", pd.concat(curves)[["method", "seed", "epoch", "loss", "lr"]])
         config = {
             "encoder": encoder,
+            "split": rule,
             "model": parameters.model.model_dump(),
             "tokens": train_table.semantic.shape[1],
             "semantic_width": train_table.semantic.shape[2],

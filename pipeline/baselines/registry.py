@@ -1,8 +1,9 @@
 """The compared models by name.
 
 A baseline is a function of the training and the test rows of RS-SQED's index (patch_id, dataset, subset,
-unit, path, oa_<method>, confidence_<method>, ...) and the methods' names. It returns the predicted quality
-[N, methods] of the test rows; higher is better, NaN where it has no answer. It never reads the OA of `test`.
+unit, path below RS-SQED's folder, oa_<method>, confidence_<method>, ...) and the methods' names. It returns
+the predicted quality [N, methods] of the test rows; higher is better, NaN where it has no answer. It never
+reads the OA of `test`.
 """
 
 from collections.abc import Callable

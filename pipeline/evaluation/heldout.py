@@ -4,14 +4,16 @@ Reads RS-SQED's index (patch_id, dataset, subset, unit, split, oa_<method>) and 
 method, seed, predicted).
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pipeline.evaluation.bootstrap import Resamples
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import read_json
 
 MIX = "RS-SQED"  # the paper's column of all patches
 
@@ -25,6 +27,25 @@ class HeldOut(NamedTuple):
     columns: dict[str, np.ndarray]
     true: np.ndarray
     resamples: Resamples
+
+
+def read_facts(path: Path, datasets: Collection[str]) -> dict[str, dict[str, Any]]:
+    """RS-SQED's datasets.json, {data set: {title, subset (its column in the tables), ...}}, in this order.
+
+    Raises InputError where a data set is missing, or has the name of the mix.
+    """
+    facts = read_json(path)
+    missing = [name for name in datasets if not {"title", "subset"} <= set(facts.get(name, {}))]
+    if missing:
+        raise InputError(
+            f"{path}: expected title and subset of {', '.join(missing)}; run assemble_sqed again"
+        )
+    for name in datasets:
+        if facts[name]["subset"] == MIX:
+            raise InputError(
+                f"{path}: {name}: the subset cannot be called {MIX}, as all of them together are"
+            )
+    return {name: facts[name] for name in datasets}
 
 
 def read_held_out(

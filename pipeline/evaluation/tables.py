@@ -13,6 +13,10 @@ from pipeline.evaluation.printed import PATCHES
 from pipeline.runtime.files import write_json, write_table
 
 DIGITS = 4  # as the paper prints
+ROUNDED = [
+    *("value", "low", "high", "sd", "gain", "gain_low", "gain_high"),
+    *("difference", "difference_low", "difference_high"),
+]
 
 
 def mean_accuracy(
@@ -115,9 +119,8 @@ def nested(frame: pd.DataFrame, *keys: str) -> dict[str, Any]:
 def write(folder: Path, name: str, frame: pd.DataFrame, data: dict[str, Any] | None = None) -> None:
     """`<name>.csv`, rounded to the printed digits, and `<name>.json` where there is data for it."""
     rounded = frame.copy()
-    for column in ("value", "low", "high", "sd", "gain", "gain_low", "gain_high"):
-        if column in rounded:
-            rounded[column] = rounded[column].astype(float).round(DIGITS)
+    for column in rounded.columns.intersection(ROUNDED):
+        rounded[column] = rounded[column].astype(float).round(DIGITS) + 0.0  # no -0.0
     write_table(folder / f"{name}.csv", rounded)
     if data is not None:
         write_json(folder / f"{name}.json", data)

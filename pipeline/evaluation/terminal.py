@@ -14,14 +14,17 @@ HEADINGS = {"SROCC_within": "within sets", "regret": "regret"}
 def from_results(results: Path) -> str:
     """The summary of the tables in a results folder; InputError when one is missing."""
     compared = read_table(
-        results / "comparison.csv", "model", "metric", "value", "gain", "gain_low", "gain_high"
+        results / "comparison.csv", "model", "metric", "value", "gain", "gain_low", "gain_high", "split"
     )
     quality = read_table(results / "table3.csv", "metric", "value", "note").fillna({"note": ""})
     points = read_table(results / "scatter.csv", "patch_id", "method")
-    return summary_table(compared, quality, points["method"].nunique(), points["patch_id"].nunique())
+    split = str(compared["split"].iloc[0])
+    return summary_table(compared, quality, points["method"].nunique(), points["patch_id"].nunique(), split)
 
 
-def summary_table(comparison: pd.DataFrame, quality: pd.DataFrame, methods: int, patches: int) -> str:
+def summary_table(
+    comparison: pd.DataFrame, quality: pd.DataFrame, methods: int, patches: int, split: str
+) -> str:
     """Models by metrics, means over the methods on the mixed test set, and RS-SQA's gains in SROCC."""
     cells = comparison.set_index(["model", "metric"])
     metrics = [metric for metric in METRICS if metric in set(comparison["metric"])]
@@ -30,7 +33,7 @@ def summary_table(comparison: pd.DataFrame, quality: pd.DataFrame, methods: int,
         values = [cells["value"].get((model, metric)) for metric in metrics]
         lines.append([model, *("-" if pd.isna(value) else f"{value:.3f}" for value in values)])
     widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    text = [f"Means over {methods} methods on the mixed test set ({patches} patches)"]
+    text = [f"Means over {methods} methods on the mixed test set ({patches} patches, split by {split})"]
     for line in lines:
         rest = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
         text.append("  ".join([line[0].ljust(widths[0]), *rest]).rstrip())

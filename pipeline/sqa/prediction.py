@@ -1,7 +1,8 @@
 """Trained quality models on disk, and their predictions.
 
 A folder of heads holds `<method>_<seed>.safetensors` and `config.json`: {"model": settings, "encoder": name,
-"tokens": CLS tokens per patch, "semantic_width": int, "segmentation_widths": {method: C1}, "seeds": [int]}.
+"split": rule of the training patches, "tokens": CLS tokens per patch, "semantic_width": int,
+"segmentation_widths": {method: C1}, "seeds": [int]}.
 """
 
 from pathlib import Path

@@ -31,11 +31,11 @@ class TrainSqaSettings(Settings):
 
 
 class Variant(Settings):
-    """One RS-SQA model, by the encoder whose features it reads; split: rule of its patches (null: the run's)."""
+    """One RS-SQA model: the encoder whose features it reads, and the rule of its split (null: the run's)."""
 
     encoder: str
     split: Literal["unit", "patch"] | None = None
 
 
 # Row titles of the variants in the tables; a variant without one goes by its name.
-VARIANT_TITLES = {"rs_sqa": "RS-SQA"}
+VARIANT_TITLES = {"rs_sqa": "RS-SQA", "by_patch": "RS-SQA, split by patch"}

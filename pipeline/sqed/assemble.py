@@ -1,138 +1,150 @@
-"""RS-SQED as one table: the patches of all data sets with every method's OA, and a data card (section 4.1).
+"""RS-SQED as a data set of its own: patches, labels and every method's OA in one folder (section 4.1).
 
-index.parquet: patch_id, dataset, subset, unit, split, source, x, y, path (of the patch's PNG, relative to the
-project's root), width, height, valid, then oa_<method> and confidence_<method> for each method.
+index.parquet, one row a patch: patch_id, dataset, subset, unit, split (by the run's rule), split_unit,
+split_patch, source, x, y, width, height, path and label_path (below the folder), valid, then oa_<method>,
+confidence_<method> and confusion_<method> (C*C integers, row by row, truth x predicted) for each method.
 methods/<method>.parquet: the tables of `pipeline.sqed.labels`, all data sets one after the other.
+patches/<dataset>/<patch_id>.png, labels/<dataset>/<patch_id>.png: as `pipeline.sqed.build` wrote them.
+datasets.json: {data set: content of its counts.json, `splits` (train and test patches by rule), `synthetic`}.
+README.md: the data card.
 """
 
+import os
+import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import read_json, read_table, write_table
-from pipeline.sqed.tiling import PAPER_PATCHES
+from pipeline.runtime.files import read_json, read_table, write_json, write_table
+from pipeline.runtime.progress import progress
+from pipeline.sqed.card import data_card
 
+SPLITS = {"unit": "split", "patch": "split_by_patch"}  # rule -> its column in build_sqed's patches.parquet
 PATCH_COLUMNS = (
-    "patch_id", "dataset", "unit", "split", "source", "x", "y", "width", "height", "valid",
+    "patch_id", "dataset", "unit", *SPLITS.values(), "source", "x", "y", "width", "height", "valid",
 )  # fmt: skip
 LABEL_COLUMNS = ("patch_id", "oa", "pixels", "confusion", "confidence", "entropy", "agreement", "feature")
-
-CARD = """# RS-SQED
-
-Image patches of public remote-sensing segmentation data sets with the overall accuracy (OA, Eq. 13) that
-each of several segmentation methods reaches on them, for learning to predict it without labels.
-
-## Contents
-
-{patches} patches; methods: {methods}.
-
-| data set | subset | patches: train | test | source units: train | test | licence of the images |
-|---|---|---|---|---|---|---|
-{rows}
-
-| subset | patches here | in the paper's Table 2 |
-|---|---|---|
-{subsets}
-
-| mean OA | {titles} |
-|{rule}
-{accuracies}
-
-## Files
-
-- `index.parquet`: one row a patch: where it comes from (source image, left and top edge in its pixels,
-  negative where padded), its split, its PNG, the share of labelled pixels, and each method's OA and mean
-  confidence.
-- `methods/<method>.parquet`: OA, labelled pixels, confusion matrix (row by row, truth x predicted), mean
-  confidence and entropy, agreement with the other methods, pooled feature before the classifier.
-
-## How it was made
-
-Patches come from the official test or validation side of each data set; the methods were trained on the
-rest. Train and test are split by source unit (tile, sequence or image) before tiling, so that no scene is
-on both sides. Pixels that are padded or labelled as boundary or no-data count nowhere; patches without any
-labelled pixel and flooded FloodNet images are left out and listed by `build_sqed`.
-
-## Limits
-
-- OA is dominated by large classes; a patch of one class can score high with every small object lost.
-- The scores belong to these trained weights: another training of the same method gives other ones.
-- Patches of one unit are not independent; intervals should be drawn over units.
-- The images keep the licences of their sources; this index does not widen them.
-"""
+FACTS = ("title", "subset", "classes", "colours", "licence")
 
 
 def assemble(
-    builds: dict[str, Path], labels: dict[str, Path], methods: dict[str, str], out: Path
+    builds: Mapping[str, Path],
+    labels: Mapping[str, Path],
+    methods: Mapping[str, str],
+    split: str,
+    out: Path,
+    synthetic: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Join the builds and labels of the data sets (name -> folder) for `methods` (name -> title).
+    """Write RS-SQED to the folder `out`, from the builds and labels of the data sets (name -> folder).
 
-    Returns the index. A patch that no method could be judged on (wholly ignored) is left out. Raises
-    InputError when the methods' labels are not of the same patches, or a patch id occurs twice.
+    methods: name -> title; split: rule of the column of that name, unit or patch; synthetic: the data sets
+    whose images are not the real ones, for the card. Returns the index. A patch that no method could be
+    judged on (wholly ignored) is left out. Raises InputError when the methods' labels are not of the same
+    patches, a picture is missing, or two patches have one id or two data sets one title.
     """
     parts: list[pd.DataFrame] = []
-    facts: list[dict[str, Any]] = []
+    facts: dict[str, dict[str, Any]] = {}
     tables: dict[str, list[pd.DataFrame]] = {method: [] for method in methods}
     for name, built in builds.items():
-        counts = read_json(built / "counts.json")
-        part = read_table(built / "patches.parquet", *PATCH_COLUMNS)[list(PATCH_COLUMNS)]
-        part.insert(2, "subset", counts["subset"])
-        part.insert(8, "path", [(built / "patches" / f"{one}.png").as_posix() for one in part["patch_id"]])
-        labelled: pd.Series | None = None
-        for method in methods:
-            path = labels[name] / f"{method}.parquet"
-            table = read_table(path, *LABEL_COLUMNS)[list(LABEL_COLUMNS)]
-            if labelled is None:
-                labelled = table["patch_id"]
-                part = part[part["patch_id"].isin(labelled)].reset_index(drop=True)
+        counts = _facts(built / "counts.json")
+        found = _label_tables(labels[name], methods)
+        part = _patches(built, name, counts["subset"], split)
+        labelled = next(iter(found.values()))["patch_id"]
+        part = part[part["patch_id"].isin(labelled)].reset_index(drop=True)
+        columns: dict[str, pd.Series] = {}
+        for method, table in found.items():
             if not table["patch_id"].equals(part["patch_id"]):
+                path = labels[name] / f"{method}.parquet"
                 raise InputError(f"{path}: expected exactly the patches of {built}; run label_oa again")
-            part[f"oa_{method}"] = table["oa"]
-            part[f"confidence_{method}"] = table["confidence"]
+            columns |= {f"{what}_{method}": table[what] for what in ("oa", "confidence", "confusion")}
             tables[method].append(table)
-        parts.append(part)
-        facts.append(counts)
+        parts.append(part.assign(**columns))
+        splits = {rule: part[f"split_{rule}"].value_counts() for rule in SPLITS}
+        facts[name] = counts | {
+            "splits": {
+                rule: {side: int(sizes.get(side, 0)) for side in ("train", "test")}
+                for rule, sizes in splits.items()
+            },
+            "synthetic": name in synthetic,
+        }
     index = pd.concat(parts, ignore_index=True)
-    twice = index["patch_id"][index["patch_id"].duplicated()]
-    if len(twice):
-        raise InputError(f"RS-SQED: patch id {twice.iloc[0]} occurs twice; data sets need distinct names")
+    _check_names(index["patch_id"], "patch id", "data sets need distinct names")
+    _check_names(pd.Series([one["title"] for one in facts.values()]), "title", "give each its own")
+    _place_pictures(index, builds, out)
     write_table(out / "index.parquet", index)
-    for method, found in tables.items():
-        write_table(out / "methods" / f"{method}.parquet", pd.concat(found, ignore_index=True))
-    (out / "README.md").write_text(data_card(index, facts, methods), encoding="utf-8", newline="\n")
+    for method, some in tables.items():
+        write_table(out / "methods" / f"{method}.parquet", pd.concat(some, ignore_index=True))
+    write_json(out / "datasets.json", facts)
+    (out / "README.md").write_text(data_card(index, facts, methods, split), encoding="utf-8", newline="\n")
     return index
 
 
-def data_card(index: pd.DataFrame, facts: list[dict[str, Any]], methods: dict[str, str]) -> str:
-    """The data card as Markdown."""
-    rows = []
-    for counts in facts:
-        split = index["split"][index["dataset"] == counts["dataset"]]
-        numbers = [
-            (split == "train").sum(),
-            (split == "test").sum(),
-            counts["units"]["train"],
-            counts["units"]["test"],
-        ]
-        cells = [counts["title"], counts["subset"], *map(str, numbers), counts["licence"]]
-        rows.append(f"| {' | '.join(cells)} |")
-    subsets = [
-        f"| {subset} | {number} | {PAPER_PATCHES.get(str(subset), '-')} |"
-        for subset, number in index["subset"].value_counts(sort=False).items()
-    ]
-    names = [counts["dataset"] for counts in facts]
-    accuracies = []
-    for method, title in methods.items():
-        means = index.groupby("dataset")[f"oa_{method}"].mean()
-        accuracies.append(f"| {title} | {' | '.join(f'{means[name]:.4f}' for name in names)} |")
-    return CARD.format(
-        patches=len(index),
-        methods=", ".join(methods.values()),
-        rows="\n".join(rows),
-        subsets="\n".join(subsets),
-        titles=" | ".join(counts["title"] for counts in facts),
-        rule="---|" * (len(facts) + 1),
-        accuracies="\n".join(accuracies),
+def _facts(path: Path) -> dict[str, Any]:
+    counts: dict[str, Any] = read_json(path)
+    missing = [key for key in FACTS if key not in counts]
+    if missing:
+        raise InputError(f"{path}: expected the keys {', '.join(missing)}, found none; run build_sqed again")
+    return counts
+
+
+def _label_tables(folder: Path, methods: Collection[str]) -> dict[str, pd.DataFrame]:
+    paths = {method: folder / f"{method}.parquet" for method in methods}
+    return {method: read_table(path, *LABEL_COLUMNS)[list(LABEL_COLUMNS)] for method, path in paths.items()}
+
+
+def _patches(built: Path, name: str, subset: str, split: str) -> pd.DataFrame:
+    """The index's columns that do not depend on a method."""
+    table = read_table(built / "patches.parquet", *PATCH_COLUMNS)
+    ids = table["patch_id"]
+    return pd.DataFrame(
+        {
+            "patch_id": ids,
+            "dataset": name,
+            "subset": subset,
+            "unit": table["unit"],
+            "split": table[SPLITS[split]],
+            "split_unit": table[SPLITS["unit"]],
+            "split_patch": table[SPLITS["patch"]],
+            **{column: table[column] for column in ("source", "x", "y", "width", "height")},
+            "path": [f"patches/{name}/{one}.png" for one in ids],
+            "label_path": [f"labels/{name}/{one}.png" for one in ids],
+            "valid": table["valid"],
+        }
     )
+
+
+def _check_names(names: pd.Series, what: str, advice: str) -> None:
+    twice = names[names.duplicated()]
+    if len(twice):
+        raise InputError(f"RS-SQED: {what} {twice.iloc[0]} occurs twice; {advice}")
+
+
+def _place_pictures(index: pd.DataFrame, builds: Mapping[str, Path], out: Path) -> None:
+    for name in builds:
+        for kind in ("patches", "labels"):
+            (out / kind / name).mkdir(parents=True)
+    places = zip(index["dataset"], index["patch_id"], index["path"], index["label_path"], strict=True)
+    for name, patch_id, path, label_path in progress(
+        places, total=len(index), description="RS-SQED", unit="patch"
+    ):
+        for kind, target in (("patches", path), ("labels", label_path)):
+            place(builds[name] / kind / f"{patch_id}.png", out / target)
+
+
+def place(source: Path, target: Path) -> None:
+    """Put the file at `source` also at `target`: by a hard link, or a copy where the disks differ.
+
+    A symbolic link (DVC's into its cache) is followed, so that `target` is a file wherever it is moved. Both
+    names may then share their bytes with the cache: nothing may open them for writing. Replacing or deleting
+    either, as DVC and `atomic_folder` do, leaves the other whole. Raises InputError when there is no file.
+    """
+    if not source.is_file():
+        raise InputError(f"{source}: expected this picture, found none; run build_sqed again")
+    source = source.resolve()
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, no links there, or more names than one file may have
+        shutil.copyfile(source, target)

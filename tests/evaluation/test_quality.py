@@ -1,13 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from pipeline.evaluation.comparison import OURS, compare, require
-from pipeline.evaluation.heldout import HeldOut, align, read_held_out
+from pipeline.evaluation.heldout import HeldOut, align, read_facts, read_held_out
 from pipeline.evaluation.quality import Draws, quality, recommendations
 from pipeline.evaluation.terminal import summary_table
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import write_json
+from pipeline.sqa.settings import Variant
 
 METHODS = {"abcnet": "ABCNet", "unetformer": "UNetFormer"}
 DATASETS = {"potsdam": "ISPRS", "vaihingen": "ISPRS", "loveda": "LoveDA"}
@@ -163,15 +167,24 @@ def test_comparison_is_paired() -> None:
     same = cell(frame, model="Confidence", metric="SROCC")  # the same numbers: paired draws differ nowhere
     assert same["gain"] == same["gain_low"] == same["gain_high"] == 0
     assert pd.isna(cell(frame, model=OURS, metric="SROCC")["gain"])
-    text = summary_table(frame, table3, 2, len(test.table))
+    text = summary_table(frame, table3, 2, len(test.table), "unit")
     assert "Data set mean" in text and "Confidence" in text and "Random" in text
     assert max(map(len, text.splitlines())) < 100
 
 
-def test_plain_baselines_are_required() -> None:
-    require(["rs_sqa", "other"], ["confidence", "dataset_mean"])
+def test_what_every_table_needs_is_required() -> None:
+    ours, by_patch = Variant(encoder="x"), Variant(encoder="x", split="patch")
+    plain = ["confidence", "dataset_mean"]
+    require({"rs_sqa": ours, "other": by_patch}, plain, "unit")
+    require({"rs_sqa": by_patch}, plain, "patch")
     with pytest.raises(InputError, match=r"baselines: expected .* missing dataset_mean"):
-        require(["rs_sqa"], ["confidence"])
+        require({"rs_sqa": ours}, ["confidence"], "unit")
+    with pytest.raises(InputError, match=r"variants: expected rs_sqa, missing rs_sqa"):
+        require({"other": ours}, plain, "unit")
+    with pytest.raises(
+        InputError, match=r"rs_sqa\.split: expected null or the run's split, unit, found patch"
+    ):
+        require({"rs_sqa": by_patch}, plain, "unit")
 
 
 def table_of(test: HeldOut, values: np.ndarray) -> pd.DataFrame:
@@ -208,6 +221,18 @@ def test_align_refuses_bad_tables() -> None:
         align(test, pd.concat([good, good[:1].assign(patch_id="stranger")]), "x")
     with pytest.raises(InputError, match="finite predictions, found 1 that"):
         align(test, pd.concat([good[1:], good[:1].assign(predicted=np.nan)]), "x")
+
+
+def test_facts_of_the_data_sets(tmp_path: Path) -> None:
+    path = tmp_path / "datasets.json"
+    write_json(
+        path, {"dubai": {"title": "Dubai", "subset": "Dubai"}, "b": {"title": "B", "subset": "RS-SQED"}}
+    )
+    assert read_facts(path, ["dubai"]) == {"dubai": {"title": "Dubai", "subset": "Dubai"}}
+    with pytest.raises(InputError, match=r"title and subset of loveda; run assemble_sqed again"):
+        read_facts(path, ["dubai", "loveda"])
+    with pytest.raises(InputError, match="b: the subset cannot be called RS-SQED"):
+        read_facts(path, ["b"])
 
 
 def test_held_out_refuses_bad_indexes() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.runtime.files import write_table
+from pipeline.runtime.files import write_json, write_table
 
 SUBSETS = {
     "potsdam": "ISPRS",
@@ -29,26 +29,30 @@ def write_sqed(
 ) -> pd.DataFrame:
     """Write `assemble_sqed/` and `encode_semantics/clip_rs/` below `root`; return the index.
 
-    units: source units per data set, the last fifth of them the test split; patches: patches per unit.
+    datasets: the paper's or other names, which are subsets of their own; units: source units per data set,
+    the last fifth of them the test split by unit; patches: patches per unit, every fifth the test split by
+    patch.
     Two hidden causes per patch: damage (seen by the segmentation feature) and scene (by the semantic one); a
     method's accuracy depends on both and on the data set, most of it within the sets.
     """
     rng = np.random.default_rng(seed)
-    rows = []
+    rows: list[dict[str, object]] = []
     for dataset in datasets:
         for unit in range(units):
             split = "test" if unit >= units - max(1, units // 5) else "train"
             for patch in range(patches):
                 patch_id = f"{dataset}_{unit}_{patch}"
+                subset = SUBSETS.get(dataset, dataset.title())
                 rows.append(
-                    (patch_id, dataset, SUBSETS[dataset], str(unit), split, f"{patch_id}.png", 64, 64)
+                    {"patch_id": patch_id, "dataset": dataset, "subset": subset, "unit": str(unit)}
+                    | {"split": split, "split_unit": split}
+                    | {"split_patch": "test" if len(rows) % 5 == 0 else "train"}
+                    | {"path": f"patches/{dataset}/{patch_id}.png", "width": 64, "height": 64}
                 )
-    index = pd.DataFrame(
-        rows, columns=["patch_id", "dataset", "subset", "unit", "split", "path", "width", "height"]
-    )
+    index = pd.DataFrame(rows)
     number = len(index)
     damage, scene = rng.normal(size=(2, number))
-    level = np.array([list(SUBSETS).index(name) * 0.3 for name in index["dataset"]])
+    level = np.array([datasets.index(name) * 0.3 for name in index["dataset"]])
     semantic = rng.normal(size=(number, SEMANTIC_WIDTH))
     semantic[:, 0] = scene + 0.2 * rng.normal(size=number)
     _write_features(root / "encode_semantics/clip_rs/features.parquet", index["patch_id"], semantic)
@@ -63,6 +67,8 @@ def write_sqed(
         path = root / f"assemble_sqed/methods/{method}.parquet"
         _write_features(path, index["patch_id"], feature, oa=accuracy, confidence=confidence)
     write_table(root / "assemble_sqed/index.parquet", index)
+    facts = {name: {"title": name.title(), "subset": SUBSETS.get(name, name.title())} for name in datasets}
+    write_json(root / "assemble_sqed/datasets.json", facts)
     return index
 
 

@@ -1,4 +1,4 @@
-"""OA labels against what the models' logits give by hand; the store; the data set that comes of it."""
+"""OA labels against what the models' logits give by hand; the store."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from pipeline.scenes.reading import read_image
 from pipeline.segmenters.build import build, load, save
 from pipeline.segmenters.data import normalise
 from pipeline.segmenters.registry import METHODS
-from pipeline.sqed.assemble import assemble
 from pipeline.sqed.inference import confusion_matrices, infer, pool
 from pipeline.sqed.labels import label_patches, summarise
 from pipeline.sqed.pictures import heat_map
@@ -386,26 +385,3 @@ def test_summary_on_a_case_worked_by_hand() -> None:
     assert found["gap_of_best_two"] == pytest.approx((0.2 + 0 + 0.2) / 3, abs=1e-4)
     assert found["methods"]["a"]["mean_oa_test"] == pytest.approx(0.35)
     assert found["methods"]["a"]["share_won"] == pytest.approx(0.5)
-
-
-def test_rs_sqed_joins_patches_and_labels(tmp_path: Path, built: Path, methods: dict[str, Path]) -> None:
-    run(tmp_path, built, methods)
-    (tmp_path / "sqed").mkdir()
-    titles = {method: METHODS[method].title for method in methods}
-    index = assemble({"toy": built}, {"toy": tmp_path / "out"}, titles, tmp_path / "sqed")
-    again = read_table(tmp_path / "sqed" / "index.parquet")
-    pd.testing.assert_frame_equal(index, again)
-    assert len(index) == 6
-    assert index["subset"].unique().tolist() == ["Toys"]
-    assert all(Path(path).is_file() for path in index["path"])
-    for method in methods:
-        table = read_table(tmp_path / "sqed" / "methods" / f"{method}.parquet")
-        assert table["patch_id"].tolist() == index["patch_id"].tolist()
-        assert table["oa"].tolist() == index[f"oa_{method}"].tolist()
-    card = (tmp_path / "sqed" / "README.md").read_text()
-    assert "| Toy | Toys | 4 | 2 | 5 | 2 | CC0 |" in card
-    assert f"| ABCNet | {index['oa_abcnet'].mean():.4f} |" in card
-    table = read_table(tmp_path / "out" / "abcnet.parquet")
-    write_table(tmp_path / "out" / "abcnet.parquet", table.iloc[::-1])
-    with pytest.raises(InputError, match="exactly the patches"):
-        assemble({"toy": built}, {"toy": tmp_path / "out"}, titles, tmp_path / "sqed")
