@@ -26,14 +26,14 @@ from pipeline.segmenters.registry import METHODS
 from pipeline.segmenters.settings import Recipe, RetrainSegmenterSettings
 from pipeline.sqa.settings import ModelSettings, TrainSqaSettings, Variant
 from pipeline.sqed.settings import BuildSqedSettings, DatasetSettings, LabelOaSettings
-from pipeline.world.settings import (
+from pipeline.world.scene_settings import (
     FloodnetSource,
     LovedaSource,
     PotsdamSource,
-    PrepareCaptions,
     UavidSource,
     VaihingenSource,
 )
+from pipeline.world.settings import PrepareCaptions
 
 S = TypeVar("S", bound=Settings)
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]  # DVC joins names with -, so they hold none

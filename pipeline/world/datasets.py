@@ -18,6 +18,14 @@ from pipeline.world.fields import cover, field
 from pipeline.world.profiles import PROFILES, RURAL, URBAN, Profile, codes
 from pipeline.world.render import Picture, render
 from pipeline.world.scene import Scene, compose
+from pipeline.world.scene_settings import (
+    Make,
+    MakeFloodnet,
+    MakeLoveda,
+    MakePotsdam,
+    MakeUavid,
+    MakeVaihingen,
+)
 from pipeline.world.sensor import (
     Condition,
     degrade,
@@ -26,14 +34,6 @@ from pipeline.world.sensor import (
     draw_condition,
     footprints,
     quantise,
-)
-from pipeline.world.settings import (
-    Make,
-    MakeFloodnet,
-    MakeLoveda,
-    MakePotsdam,
-    MakeUavid,
-    MakeVaihingen,
 )
 
 ORDER = ("potsdam", "vaihingen", "loveda", "uavid", "floodnet")

@@ -11,7 +11,14 @@ from pipeline.scenes.dataset import IGNORE
 from pipeline.scenes.reading import read_label
 from pipeline.scenes.registry import DATASETS, dataset
 from pipeline.world.datasets import make, photo_kind
-from pipeline.world.settings import Make, MakeFloodnet, MakeLoveda, MakePotsdam, MakeUavid, MakeVaihingen
+from pipeline.world.scene_settings import (
+    Make,
+    MakeFloodnet,
+    MakeLoveda,
+    MakePotsdam,
+    MakeUavid,
+    MakeVaihingen,
+)
 from pipeline.world.survey import survey
 
 SETTINGS: dict[str, Make] = {

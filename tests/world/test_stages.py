@@ -15,7 +15,8 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import checksum
 from pipeline.scenes.manifest import list_files, read_manifest
 from pipeline.scenes.registry import DATASETS, dataset
-from pipeline.world.settings import LovedaSource, MakeCaptions, MakeLoveda, PrepareCaptions, UavidSource
+from pipeline.world.scene_settings import LovedaSource, MakeLoveda, UavidSource
+from pipeline.world.settings import MakeCaptions, PrepareCaptions
 from stages import prepare_captions, prepare_scenes
 
 ROOT = Path(__file__).parents[2]
