@@ -41,8 +41,8 @@ def main(stage: Stage) -> None:
         sides = {
             side: sum(image.side == side for image in images) for side in ("training", "evaluation", "unused")
         }
-        source = {"images": sides, "bytes": sum(file["size"] for file in files)}
-        write_manifest(out / "manifest.json", root, files, {name: source}, evaluation_hashes=hashes)
+        found = {"images": sides, "bytes": sum(file["size"] for file in files)}
+        write_manifest(out / "manifest.json", root, files, {name: found}, evaluation_hashes=hashes)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pipeline.commands.parameters import Parameters, Profile, load
 from pipeline.runtime import code, files
 from pipeline.runtime.errors import InputError, message
 from pipeline.runtime.settings import Settings
-from pipeline.scenes.dataset import Dataset
 
 if TYPE_CHECKING:
     import torch
@@ -48,10 +47,6 @@ class Stage:
     def say(self, message: str) -> None:
         """A line of the stage's log."""
         print(f"[{time.monotonic() - self.started:6.1f} s] {message}", flush=True)
-
-    def dataset(self, name: str) -> Dataset:
-        """Facts and reader of a data set, as the profile has it."""
-        return self.config.dataset(name)
 
     def input(self, stage: str, *parts: str) -> Path:
         """A file or folder that an earlier stage of this profile wrote; InputError when it is missing."""
@@ -120,9 +115,16 @@ def run(main: Callable[[Stage], None], *options: str) -> None:
     except InputError as error:
         sys.exit(f"{script.stem}: {message(error)}")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        cure = {
+            errno.ENOSPC: "free space",
+            errno.EDQUOT: "free space",
+            errno.EROFS: "mount it writable",
+            errno.EACCES: "mend its permissions",
+        }.get(error.errno or 0)
+        if cure is None:
             raise
-        sys.exit(f"{script.stem}: {error.filename or 'the disk'}: {error.strerror}; free space and run again")
+        place = error.filename or "the disk"
+        sys.exit(f"{script.stem}: {place}: {error.strerror}; {cure} and run again")
 
 
 def _check_item(item: dict[str, str], parameters: Parameters) -> None:

@@ -16,13 +16,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
-import torch
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_file
+
+if TYPE_CHECKING:
+    import torch
 
 STATE = "state.pt"
 
@@ -75,6 +77,8 @@ class Checkpoint:
 
     def resume(self, **parts: Stateful) -> int:
         """Load the saved state into `parts` and return the number of steps done, 0 for a new training."""
+        import torch  # here, since not every stage that keeps its work trains
+
         self._parts = parts
         path = self.folder / STATE
         if not path.is_file():
@@ -109,6 +113,8 @@ class Checkpoint:
 
     def save(self, step: int) -> None:
         """Write the state; the former one stays whole until the new one is."""
+        import torch
+
         state = {
             "step": step,
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
@@ -133,7 +139,7 @@ class Checkpoint:
         """The rows logged so far, also those from before a resume."""
         return pd.DataFrame(self._rows)
 
-    def keep_best(self, score: float, model: torch.nn.Module) -> bool:
+    def keep_best(self, score: float, model: "torch.nn.Module") -> bool:
         """Keep a copy of the model's state if `score` is higher than all before; NaN never is."""
         if not score > (self._best["score"] if self._best else float("-inf")):
             return False
@@ -141,7 +147,7 @@ class Checkpoint:
         self._best = {"score": float(score), "state": copy}
         return True
 
-    def best_state(self) -> dict[str, torch.Tensor] | None:
+    def best_state(self) -> "dict[str, torch.Tensor] | None":
         """State of the best model, on the CPU; None before the first `keep_best`."""
         return self._best["state"] if self._best else None
 

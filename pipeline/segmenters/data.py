@@ -61,8 +61,8 @@ class Tiles:
 
 
 def as_tensors(image: np.ndarray, label: np.ndarray) -> Sample:
-    """Image [3,H,W] uint8 and label [H,W] int64."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1), torch.from_numpy(label.astype(np.int64))
+    """Image [3,H,W] and label [H,W], both uint8, as they travel from the reading process to the device."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1), torch.from_numpy(np.array(label))
 
 
 def normalise(images: Tensor) -> Tensor:

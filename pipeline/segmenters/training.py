@@ -113,7 +113,7 @@ def train(
                     group["lr"] = rate(recipe, group["peak"], step, steps, per_epoch)
                 with autocast(device, recipe.precision):
                     output = model(normalise(images.to(device, non_blocking=True)))
-                labels = labels.to(device, non_blocking=True)
+                labels = labels.to(device, non_blocking=True).long()
                 loss = total_loss(output, labels, recipe.smoothing, recipe.dice, recipe.auxiliary)
                 value = loss.item()
                 if not math.isfinite(value):
@@ -180,5 +180,5 @@ def validate(
     for images, labels in loader:
         with autocast(device, recipe.precision):
             predicted = model(normalise(images.to(device))).logits.argmax(1).cpu()
-        confusion += confusion_matrix(labels, predicted, classes)
+        confusion += confusion_matrix(labels.long(), predicted, classes)
     return overall_accuracy(confusion), mean_iou(confusion)

@@ -1,4 +1,4 @@
-"""Splits by source unit (tile, sequence or image), made before tiling so that no scene is on both sides."""
+"""Splits by source unit (tile, sequence or image), so that no scene is on both sides, and by patch."""
 
 import math
 import zlib
@@ -14,7 +14,7 @@ from pipeline.scenes.dataset import natural
 def choose_units(
     units: Iterable[str], share: float, rounding: Literal["up", "down"], seed: int, purpose: str
 ) -> set[str]:
-    """A random `share` of the distinct units, at least one and never all.
+    """A random `share` of the distinct units (or, for the split by patch, patches), at least one, never all.
 
     purpose: names the draw (such as `potsdam test`), so that draws with one seed are independent.
     Raises InputError when there are fewer than two units.

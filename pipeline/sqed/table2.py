@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pipeline.scenes.registry import DATASETS
 from pipeline.sqed.settings import TileRule
-from pipeline.sqed.tiling import count_patches, windows
+from pipeline.sqed.tiling import count_patches, count_windows
 
 PAPER_PATCHES = {"ISPRS": 902, "LoveDA": 1669, "UAVid": 560, "FloodNet": 3196}  # Table 2
 PAPER_TEST_PATCHES = {"ISPRS": 206, "LoveDA": 333, "UAVid": 160, "FloodNet": 642}  # by the printed decimals
@@ -80,7 +80,7 @@ def _patch_reasons(counts: dict[str, Any]) -> list[str]:
     name, rule = counts["dataset"], TileRule.model_validate(counts["rule"])
     left_out = counts["excluded"].get("evaluation: no labelled pixel", 0)
     cut, images = counts["windows"]["evaluation"], counts["images"]["evaluation"]
-    sizes = sorted(len(windows(size.width, size.height, rule)) for size in DATASETS[name].official_sizes())
+    sizes = sorted(count_windows(size.width, size.height, rule) for size in DATASETS[name].official_sizes())
     reasons = []
     # Sure where no choice of so many published images has so many windows; else nothing is said.
     if images > len(sizes) or not sum(sizes[:images]) <= cut <= sum(sizes[len(sizes) - images :]):
@@ -186,7 +186,7 @@ def floodnet_solutions(rule: TileRule) -> list[tuple[int, int]]:
 def floodnet_photos(rule: TileRule) -> dict[tuple[int, int], tuple[int, int]]:
     """Width and height of FloodNet's test photos -> how many photos, how many patches each."""
     sizes = Counter((size.width, size.height) for size in DATASETS["floodnet"].official_sizes())
-    return {size: (count, len(windows(*size, rule))) for size, count in sizes.items()}
+    return {size: (count, count_windows(*size, rule)) for size, count in sizes.items()}
 
 
 def unit_patches(name: str, rule: TileRule) -> dict[str, int]:

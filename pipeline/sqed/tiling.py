@@ -1,5 +1,6 @@
 """Where tiles lie: pure arithmetic on sizes, used by the builder and for counting without pixels."""
 
+import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -7,8 +8,6 @@ import numpy as np
 
 from pipeline.scenes.dataset import OfficialSize
 from pipeline.sqed.settings import TileRule
-
-PAPER_PATCHES = {"ISPRS": 902, "LoveDA": 1669, "UAVid": 560, "FloodNet": 3196}  # Table 2
 
 
 class Window(NamedTuple):
@@ -25,16 +24,29 @@ class Window(NamedTuple):
         return left, top, right, bottom
 
 
+class Strip(NamedTuple):
+    """The windows of one row, and the rows `first` to `last` (exclusive) of the image that they show."""
+
+    first: int
+    last: int
+    windows: list[Window]
+
+
 def windows(width: int, height: int, rule: TileRule) -> list[Window]:
     """The tiles of an image of that size, row by row; windows without any pixel of the image are left out."""
+    columns, rows = edges(width, height, rule)
+    return [Window(x, y, rule.size) for y in rows for x in columns]
+
+
+def edges(width: int, height: int, rule: TileRule) -> tuple[list[int], list[int]]:
+    """Left edges of the columns of tiles and top edges of the rows, without those outside the image."""
     columns = starts(width, rule, rule.least_width, 0)
     rows = starts(height, rule, rule.least_height, rule.last_rows)
-    found = [Window(x, y, rule.size) for y in rows for x in columns]
-    return [one for one in found if min(one.x, one.y) > -one.size and one.x < width and one.y < height]
+    return [x for x in columns if -rule.size < x < width], [y for y in rows if -rule.size < y < height]
 
 
 def starts(length: int, rule: TileRule, least: int, last: int) -> list[int]:
-    """First pixel of each tile along one axis, in pixels of the image.
+    """First pixel of each tile along one axis, in pixels of the image, ascending.
 
     length: of the image; least: pad to this length first; last: keep only so many pixels at the end (0: all).
     """
@@ -55,13 +67,26 @@ def starts(length: int, rule: TileRule, least: int, last: int) -> list[int]:
     return positions
 
 
+def strips(found: Iterable[Window], height: int) -> list[Strip]:
+    """`windows` of an image of that height by rows, from the top; neighbours overlap where tiles do."""
+    rows = [(y, list(row)) for y, row in itertools.groupby(found, lambda window: window.y)]
+    return [Strip(max(y, 0), min(y + row[0].size, height), row) for y, row in rows]
+
+
+def count_windows(width: int, height: int, rule: TileRule) -> int:
+    """How many `windows` there are."""
+    columns, rows = edges(width, height, rule)
+    return len(columns) * len(rows)
+
+
 def count_patches(sizes: Iterable[OfficialSize], rule: TileRule) -> int:
     """Number of patches that images of these sizes give, before wholly ignored ones are left out."""
-    return sum(len(windows(size.width, size.height, rule)) for size in sizes)
+    return sum(count_windows(size.width, size.height, rule) for size in sizes)
 
 
-def cut(array: np.ndarray, window: Window, fill: int) -> np.ndarray:
-    """The window's part of an array [H,W] or [H,W,3], padded with `fill`."""
+def cut(array: np.ndarray, window: Window, fill: int, first: int = 0) -> np.ndarray:
+    """The window's part of an array [H,W] or [H,W,3] that begins at row `first`, padded with `fill`."""
+    window = window._replace(y=window.y - first)
     height, width = array.shape[:2]
     left, top, right, bottom = window.interior(width, height)
     tile = np.full((window.size, window.size, *array.shape[2:]), fill, array.dtype)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.commands.parameters import Config, load
+from pipeline.commands.parameters import Profile, load
 from pipeline.commands.stage import Stage
 from pipeline.runtime.checkpoints import STATE, Checkpoint, open_checkpoint
 from pipeline.runtime.code import ROOT
@@ -335,8 +335,9 @@ def stage(
         values["threads"] = 1
         values["retrain_segmenter"]["default"] |= recipe().model_dump() | changes
         values["retrain_segmenter"]["methods"]["abcnet"] = {}
+        values["datasets"]["potsdam"]["retrain_segmenter"] = {}
         item = {"dataset": "potsdam", "method": "abcnet"}
-        return Stage(Path(retrain_segmenter.__file__), item, parameters, Config.model_validate(values))
+        return Stage(Path(retrain_segmenter.__file__), item, parameters, Profile.model_validate(values))
 
     return make
 
