@@ -7,7 +7,6 @@ from pipeline.sqed.assemble import assemble
 
 def main(stage: Stage) -> None:
     datasets = stage.parameters.datasets
-    sources = {name: stage.config.datasets[name].prepare_scenes for name in datasets}
     with stage.output_folder() as out:
         index = assemble(
             {name: stage.input("build_sqed", name) for name in datasets},
@@ -15,7 +14,6 @@ def main(stage: Stage) -> None:
             {method: METHODS[method].title for method in stage.parameters.methods},
             stage.parameters.split,
             out,
-            synthetic=[name for name, source in sources.items() if getattr(source, "make", None)],
         )
     split = index["split"].value_counts()
     stage.say(

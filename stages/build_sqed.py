@@ -19,11 +19,13 @@ def main(stage: Stage) -> None:
         "tiles": own.model_dump(mode="json", exclude={"test_units"}),
     }
     data, root = dataset(name, source), read_manifest(manifest).root
+    made = getattr(source, "make", None) is not None
     with stage.checkpoint(facts, [manifest]) as checkpoint:
         with stage.output_folder() as out:
             counts = build(
-                data, root, shared, own, checkpoint.folder, out, stage.config.runtime.workers, stage.say
-            )
+                data, root, shared, own, checkpoint.folder, out, stage.config.runtime.workers, stage.say,
+                synthetic=made,
+            )  # fmt: skip
         forget_copies(checkpoint.folder)
 
     patches, units, tiles = counts["patches"], counts["units"], counts["tiles"]

@@ -32,7 +32,12 @@ class Resamples:
         return len(self.counts)
 
     def apply(self, rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """`statistic` of the weights [resamples, len(rows)] of the patches at `rows` -> [resamples]."""
+        """`statistic` of the weights [resamples, len(rows)] of the patches at `rows` -> [resamples].
+
+        NaN where each of their data sets has one unit: there is nothing to draw from, and so no interval.
+        """
+        if (self.counts[:, np.unique(self.unit_of[rows])] == 1).all():
+            return np.full(len(self), np.nan)
         size = max(1, BLOCK // max(1, len(rows)))
         parts = [
             statistic(self.counts[start : start + size, self.unit_of[rows]].astype(float))

@@ -5,7 +5,7 @@ split_patch, source, x, y, width, height, path and label_path (below the folder)
 confidence_<method> and confusion_<method> (C*C integers, row by row, truth x predicted) for each method.
 methods/<method>.parquet: the tables of `pipeline.sqed.labels`, all data sets one after the other.
 patches/<dataset>/<patch_id>.png, labels/<dataset>/<patch_id>.png: as `pipeline.sqed.build` wrote them.
-datasets.json: {data set: content of its counts.json, `splits` (train and test patches by rule), `synthetic`}.
+datasets.json: {data set: content of its counts.json, and `splits` (train and test patches by rule)}.
 README.md: the data card.
 """
 
@@ -27,7 +27,7 @@ PATCH_COLUMNS = (
     "patch_id", "dataset", "unit", *SPLITS.values(), "source", "x", "y", "width", "height", "valid",
 )  # fmt: skip
 LABEL_COLUMNS = ("patch_id", "oa", "pixels", "confusion", "confidence", "entropy", "agreement", "feature")
-FACTS = ("title", "subset", "classes", "colours", "licence")
+FACTS = ("title", "subset", "classes", "colours", "licence", "synthetic")
 
 
 def assemble(
@@ -36,14 +36,13 @@ def assemble(
     methods: Mapping[str, str],
     split: str,
     out: Path,
-    synthetic: Collection[str] = (),
 ) -> pd.DataFrame:
     """Write RS-SQED to the folder `out`, from the builds and labels of the data sets (name -> folder).
 
-    methods: name -> title; split: rule of the column of that name, unit or patch; synthetic: the data sets
-    whose images are not the real ones, for the card. Returns the index. A patch that no method could be
-    judged on (wholly ignored) is left out. Raises InputError when the methods' labels are not of the same
-    patches, a picture is missing, or two patches have one id or two data sets one title.
+    methods: name -> title; split: rule of the column of that name, unit or patch. Returns the index.
+    A patch that no method could be judged on (wholly ignored) is left out. Raises InputError when the
+    methods' labels are not of the same patches, a picture is missing, or two patches have one id or two data
+    sets one title.
     """
     parts: list[pd.DataFrame] = []
     facts: dict[str, dict[str, Any]] = {}
@@ -67,8 +66,7 @@ def assemble(
             "splits": {
                 rule: {side: int(sizes.get(side, 0)) for side in ("train", "test")}
                 for rule, sizes in splits.items()
-            },
-            "synthetic": name in synthetic,
+            }
         }
     index = pd.concat(parts, ignore_index=True)
     _check_names(index["patch_id"], "patch id", "data sets need distinct names")

@@ -54,11 +54,13 @@ def build(
     out: Path,
     workers: int = 0,
     say: Callable[[str], None] = print,
+    synthetic: bool = False,
 ) -> dict[str, Any]:
     """Write patches/, labels/, training/images/, training/labels/, the three tables and counts.json to `out`.
 
     store: a folder for these sources and settings alone (the seed and the shares of the splits may change);
     its tiles are linked into `out`, or copied where the disk cannot link.
+    synthetic: whether the images were made, not taken; for the data card.
     workers: processes that cut one image each at a time (0: this one); results do not depend on it.
 
     Returns the content of counts.json. Raises InputError on a broken or incomplete data set, on a label with
@@ -91,7 +93,7 @@ def build(
     patches["split_by_patch"] = patches["tile_id"].isin(test_patches).map({True: "test", False: "train"})
     tiles["part"] = tiles["unit"].isin(val).map({True: "val", False: "train"})
 
-    counts = _counts(data, own, evaluation, training)
+    counts = {**_counts(data, own, evaluation, training), "synthetic": synthetic}
     excluded = [*evaluation.excluded, *training.excluded]
     write_table(out / "patches.parquet", patches.rename(columns={"tile_id": "patch_id"}))
     write_table(out / "training.parquet", tiles[TRAINING_COLUMNS])

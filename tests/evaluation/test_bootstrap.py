@@ -81,3 +81,15 @@ def test_interval_of_a_mean_covers_as_often_as_it_says() -> None:
 def test_interval_needs_draws() -> None:
     assert bootstrap.interval(np.array([np.nan, np.nan, np.nan, 1.0])) is None
     assert bootstrap.interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
+
+
+def test_one_unit_has_no_interval() -> None:
+    datasets = pd.Series(["a", "a", "b", "b"])
+    units = pd.Series(["1", "1", "1", "2"])
+    resamples = bootstrap.Resamples(datasets, units, 50, seed=0)
+
+    def mean(weights: np.ndarray) -> np.ndarray:
+        return bootstrap.weighted_mean(weights, np.array([1.0, 2.0]))
+
+    assert bootstrap.interval(resamples.apply(np.array([0, 1]), mean)) is None
+    assert bootstrap.interval(resamples.apply(np.array([2, 3]), mean)) == (1, 2)

@@ -68,7 +68,11 @@ def write_set(root: Path, name: str, number: int, units: int) -> None:
     facts = {"dataset": name, "title": title, "subset": subset, "licence": licence, "homepage": "https://h"}
     counts: dict[str, Any] = {
         **{"classes": list("abcd"[:classes]), "colours": [[1, 2, 3]] * classes},
-        **{"units": {"train": units - 1, "test": 1}, "excluded": {"evaluation: flooded": 6}},
+        **{
+            "units": {"train": units - 1, "test": 1},
+            "synthetic": name == "potsdam",
+            "excluded": {"evaluation: flooded": 6},
+        },
         "beside_paper": [{"what": "patches", "here": number, "paper": 504, "why": "a | b"}]
         if name == "potsdam"
         else [],
@@ -141,7 +145,7 @@ def test_both_splits_and_the_runs_own(tmp_path: Path, sources: Path) -> None:
 
 
 def test_card(tmp_path: Path, sources: Path) -> None:
-    index = make(sources, tmp_path / "sqed", synthetic=["potsdam"])
+    index = make(sources, tmp_path / "sqed")
     card = (tmp_path / "sqed" / "README.md").read_text()
     lines = card.splitlines()
     assert "| Potsdam | ISPRS | 7 | 5 | 2 | 5 | 2 | 4 | a, b, c |" in lines
@@ -281,7 +285,7 @@ def test_bad_input(tmp_path: Path, sources: Path) -> None:
     with pytest.raises(InputError, match="title Potsdam occurs twice"):
         make(sources, out)
     write_json(sources / "build/dubai/counts.json", {"title": "Dubai"})
-    with pytest.raises(InputError, match="keys subset, classes, colours, licence, found none"):
+    with pytest.raises(InputError, match="keys subset, classes, colours, licence, synthetic, found none"):
         make(sources, out)
     write_json(sources / "build/dubai/counts.json", facts)
 
