@@ -94,6 +94,13 @@ def main() -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        print(
+            f"{error.name}: expected this package beside {sys.executable}, found none; run "
+            "`source .venv/bin/activate` (after `make repro` has set it up), or install requirements.txt",
+            file=sys.stderr,
+        )
+        return 1
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

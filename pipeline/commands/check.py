@@ -256,8 +256,13 @@ def _decode(report: Report, split: Split, unknown_share: float) -> None:
         assert image.label is not None
         try:
             with reading.open_image(image.image, image.bands) as raster:
+                strange = 0
                 for first in range(0, raster.height, ROWS):
-                    raster.rows(first, min(first + ROWS, raster.height))
+                    rows = raster.rows(first, min(first + ROWS, raster.height))
+                    strange += data.decode_label(rows).unknown if data.coloured else 1
+                if not strange:
+                    # Tiles and labels may share their names, so that one can be unpacked over the other.
+                    _add(report, f"{image.image}: expected an image, found only the colours of a label")
             unknown, example = 0, None
             with reading.open_label(image.label, data.coloured) as raster:
                 for first in range(0, raster.height, ROWS):

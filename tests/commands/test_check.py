@@ -158,6 +158,16 @@ def test_broken_strange_and_wrongly_sized_labels(project: Project, scenes: Path)
     assert len(said) == 4
 
 
+def test_labels_unpacked_over_the_tiles_of_the_same_name(project: Project, scenes: Path) -> None:
+    for image in DATASETS["vaihingen"].images(scenes / "vaihingen"):
+        assert image.label is not None
+        shutil.copy(image.label, image.image)
+    code, out, _ = project.check(scenes)
+    assert code == 1
+    assert "expected an image, found only the colours of a label" in out
+    assert "Not ready for profile embedded: Vaihingen" in out
+
+
 def test_a_few_unknown_pixels_are_told_but_no_problem(project: Project, scenes: Path) -> None:
     for path in (scenes / "loveda/Val").rglob("masks_png/*.png"):
         pixels = np.array(Image.open(path))
