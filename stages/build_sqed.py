@@ -1,7 +1,7 @@
 """Cut RS-SQED's patches and the segmenters' training side out of one data set (section 4.1.1)."""
 
 from pipeline.commands.stage import Stage, run
-from pipeline.scenes.manifest import read_manifest
+from pipeline.scenes.manifest import check_unchanged, read_manifest
 from pipeline.scenes.registry import dataset
 from pipeline.sqed.build import build
 from pipeline.sqed.cutting import forget_copies
@@ -18,13 +18,14 @@ def main(stage: Stage) -> None:
         "unknown_share": shared.unknown_share,
         "tiles": own.model_dump(mode="json", exclude={"test_units"}),
     }
-    data, root = dataset(name, source), read_manifest(manifest).root
-    made = getattr(source, "make", None) is not None
+    data, listed = dataset(name, source), read_manifest(manifest)
+    if settings.make is None:
+        check_unchanged(listed, f"dvc repro --force prepare_scenes@{name}")
     with stage.checkpoint(facts, [manifest]) as checkpoint:
         with stage.output_folder() as out:
             counts = build(
-                data, root, shared, own, checkpoint.folder, out, stage.config.runtime.workers, stage.say,
-                synthetic=made,
+                data, listed.root, shared, own, checkpoint.folder, out,
+                stage.config.runtime.workers, stage.say, synthetic=settings.make is not None,
             )  # fmt: skip
         forget_copies(checkpoint.folder)
 

@@ -8,7 +8,6 @@ from pipeline.runtime.files import write_json
 from pipeline.scenes.hashes import evaluation_hashes
 from pipeline.scenes.manifest import list_files, write_manifest
 from pipeline.scenes.registry import dataset
-from pipeline.scenes.settings import FloodNetChallengeSource, OwnSource
 
 THREADS = 8  # files read at a time while checksums are taken
 
@@ -17,7 +16,7 @@ def main(stage: Stage) -> None:
     name = stage.item["dataset"]
     source = stage.config.datasets[name].prepare_scenes
     facts = dataset(name, source)
-    made = None if isinstance(source, OwnSource | FloodNetChallengeSource) else source.make
+    made = stage.config.datasets[name].make
     with stage.output_folder() as out:
         if made is None:
             root = Path(source.root)

@@ -7,18 +7,13 @@ import pandas as pd
 
 from pipeline.commands.stage import Stage, run
 from pipeline.evaluation.comparison import MODEL
-from pipeline.evaluation.report import contact, pictures
+from pipeline.evaluation.report import contact, pictures, words
 from pipeline.evaluation.report.page import Material, read_results, render
 from pipeline.runtime.files import read_json, read_table
 from pipeline.segmenters.registry import METHODS
 from pipeline.sqa.settings import VARIANT_TITLES
 
 RESULTS = Path("results")
-NOTES = {
-    "paper": "Real data at published sizes.",
-    "embedded": "Embedded default: synthetic scenes and miniature models. The figures show that the method "
-    "runs and how its parts compare here; they say nothing about the paper's figures beside them.",
-}
 
 
 def main(stage: Stage) -> None:
@@ -32,6 +27,8 @@ def main(stage: Stage) -> None:
         curve = read_table(stage.input("train_sqa", name, "curves.csv"), "method", "epoch", "loss")
         curves[VARIANT_TITLES.get(name, name)] = curve.assign(method=curve["method"].replace(titles))
     built = {name: stage.input("build_sqed", name) for name in parameters.datasets}
+    counts = {name: read_json(folder / "counts.json") for name, folder in built.items()}
+    drawn = [one["title"] for one in counts.values() if one["synthetic"]]
     pages = {}
     if stage.config.report.contact:
         pages["contact.html"] = contact.render(built, stage.config.report.contact)
@@ -43,7 +40,7 @@ def main(stage: Stage) -> None:
     metrics = read_json(stage.input("refine_captions", "metrics.json"))
     material = Material(
         tables=read_results(RESULTS),
-        counts={name: read_json(folder / "counts.json") for name, folder in built.items()},
+        counts=counts,
         curves=curves,
         captions=examples(read_table(refined, "old", "new", "score_before", "score_after", "status"), stage),
         caption_metrics={
@@ -56,7 +53,7 @@ def main(stage: Stage) -> None:
             "Split": f"by {'source unit' if parameters.split == 'unit' else 'patch'}",
             "Seeds of RS-SQA": ", ".join(map(str, parameters.seeds)),
         },
-        note=NOTES.get(parameters.profile, NOTES["embedded"]),
+        note=words.scale(parameters.profile != "paper", drawn),
         absent=absent(stage, pages),
         pages=pages,
     )

@@ -18,6 +18,8 @@ from pipeline.runtime.progress import progress
 from pipeline.scenes import files, reading
 from pipeline.scenes.dataset import IGNORE, Dataset, SourceImage
 from pipeline.scenes.published import Published, Size, published
+from pipeline.sqed.settings import DatasetSettings
+from pipeline.sqed.tiling import count_windows
 
 SAMPLE = 4  # images and labels decoded of each split, evenly spread
 ROWS = 1024  # decoded at a time
@@ -68,16 +70,13 @@ def check(folder: Path | None, checksums: bool = True) -> int:
     parameters, profile = load(Path())
     roots = _roots(folder, parameters.profile, profile)
     reports = [
-        _check(name, root, profile, checksums, made=folder is None and _is_made(profile, name))
+        _check(
+            name, root, profile, checksums, made=folder is None and profile.datasets[name].make is not None
+        )
         for name, root in roots.items()
     ]
     show(reports, parameters.profile)
     return int(any(report.problems for report in reports))
-
-
-def _is_made(profile: Profile, name: str) -> bool:
-    """Whether the embedded world writes it."""
-    return getattr(profile.datasets[name].prepare_scenes, "make", None) is not None
 
 
 def _roots(folder: Path | None, profile_name: str, profile: Profile) -> dict[str, Path]:
@@ -86,7 +85,7 @@ def _roots(folder: Path | None, profile_name: str, profile: Profile) -> dict[str
     if folder is None:
         return {
             name: Path("data", profile_name, "prepare_scenes", name, "sources")
-            if _is_made(profile, name)
+            if profile.datasets[name].make is not None
             else Path(profile.datasets[name].prepare_scenes.root)
             for name in names
         }
@@ -121,6 +120,7 @@ def _check(name: str, root: Path, profile: Profile, checksums: bool, made: bool)
             if root.is_dir() and not made:
                 _count(report, settings.complete)
             _measure(report, made)
+            _check_tiles(report, profile.datasets[name].build_sqed)
         for split in report.splits:
             _decode(report, split, settings.unknown_share)
         _archives(report, checksums)
@@ -240,6 +240,22 @@ def _measure(report: Report, made: bool) -> None:
             break
 
 
+def _check_tiles(report: Report, settings: DatasetSettings) -> None:
+    """Whether the tile rules cut anything out of images of these sizes."""
+    for side, rule in (("evaluation", settings.patch), ("training", settings.training or settings.patch)):
+        sizes = {
+            split.sizes[image]
+            for split in report.splits
+            for image in split.images
+            if image.side == side and image in split.sizes
+        }
+        if sizes and not any(count_windows(*size, rule) for size in sizes):
+            report.problems.append(
+                f"no image of the {side} side holds a tile: they have up to "
+                f"{_size(max(sizes))} px, the rule of build_sqed takes {rule.size} px and drops the remainder"
+            )
+
+
 def _unpublished(report: Report, split: Split) -> Counter[Size]:
     """The sizes of images beyond those published."""
     assert report.published is not None
@@ -298,7 +314,10 @@ def _archives(report: Report, checksums: bool) -> None:
     known = {one.name: one.md5 for one in report.published.archives} if report.published else {}
     for archive in files.archives(report.root):
         if archive.problem:
-            _add(report, archive.problem)
+            if archive.path.suffix.lower() == ".zip":  # the readers open every one
+                _add(report, archive.problem)
+            else:
+                report.remarks.append(archive.problem)
             continue
         parts = [f"{archive.members} files"]
         if archive.inner:

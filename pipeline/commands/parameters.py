@@ -104,6 +104,11 @@ class DatasetConfig(Settings):
     build_sqed: DatasetSettings
     retrain_segmenter: dict[str, dict[str, Any]]
 
+    @property
+    def make(self) -> Any:
+        """What the embedded world writes in the place of the real data set; None: nothing."""
+        return getattr(self.prepare_scenes, "make", None)
+
 
 class Config(Settings):
     """configs/<profile>.yaml: one section per stage, and what all of them need."""
@@ -164,6 +169,9 @@ def load_profile(root: Path, profile: str, datasets: list[str]) -> Profile:
         try:
             open_dataset(name, found[name].prepare_scenes)
             for method, changes in found[name].retrain_segmenter.items():
+                if method not in config.retrain_segmenter.methods:
+                    known = ", ".join(config.retrain_segmenter.methods)
+                    raise InputError(f"retrain_segmenter.{method}: unknown method; known are {known}")
                 config.retrain_segmenter.recipe(method, changes)
         except InputError as error:
             raise InputError(f"{own}: {error}") from None
@@ -196,7 +204,10 @@ def read_yaml(path: Path) -> Any:
             f"{path}: expected this parameters file in {Path.cwd()}; run from the project's root"
         ) from None
     except YAMLError as error:
-        raise InputError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"{path}: expected YAML, found {' '.join(str(error).split())}; values that hold braces or begin "
+            "with # stand in quotes"
+        ) from None
 
 
 def check(kind: type[S], values: Any, file: Path) -> S:
@@ -227,6 +238,14 @@ def _explain(problem: Any, kind: type[Settings], file: Path) -> str:
             else f"known here: {', '.join(known) or 'see the other profiles'}"
         )
         return f"{key}: unknown key; {hint}"
+    if problem["type"] == "tuple_type":
+        return f"{key}: expected a list, such as [{problem['input']}], found {problem['input']!r}"
+    if problem["type"] == "string_type" and isinstance(problem["input"], dict):
+        return f"{key}: expected text, found a mapping; put what holds braces in quotes"
+    if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{key}: expected keys with values ({{}} for none), found {problem['input']!r}"
+    if problem["type"] == "string_pattern_mismatch":
+        return f"{key}: a name is a-z first, then a-z, 0-9 and _; found {problem['input']!r}"
     return f"{key}: {problem['msg']}; found {problem['input']!r}"
 
 

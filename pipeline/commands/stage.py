@@ -120,10 +120,13 @@ def run(main: Callable[[Stage], None], *options: str) -> None:
             errno.EDQUOT: "free space",
             errno.EROFS: "mount it writable",
             errno.EACCES: "mend its permissions",
+            errno.EPERM: "mend its permissions",
+            errno.EEXIST: "move what is there away",
+            errno.ENOTDIR: "move what is there away",
         }.get(error.errno or 0)
         if cure is None:
             raise
-        place = error.filename or "the disk"
+        place = error.filename2 or error.filename or "the disk"
         sys.exit(f"{script.stem}: {place}: {error.strerror}; {cure} and run again")
 
 

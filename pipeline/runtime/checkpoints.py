@@ -55,7 +55,7 @@ def open_checkpoint(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{folder}: another process is training exactly this; wait for it or stop it"
+                f"{folder}: another process is at work on exactly this; wait for it or stop it"
             ) from None
         checkpoint = Checkpoint(folder, seconds=seconds, say=say)
         with checkpoint.catching_signals():

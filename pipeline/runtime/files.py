@@ -38,9 +38,17 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        former = path.with_name(path.name + ".former" + PARTIAL)
+        shutil.rmtree(former, ignore_errors=True)
         if path.is_dir():
-            shutil.rmtree(path)
-        partial.replace(path)
+            path.rename(former)
+        try:
+            partial.replace(path)
+        except OSError:
+            if former.is_dir():
+                former.rename(path)
+            raise
+        shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -13,7 +13,7 @@ import struct
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
@@ -48,39 +48,38 @@ class _Zip(NamedTuple):
     inner: tuple[str, ...]  # members that are zips
 
 
-def find(root: Path, pattern: str, skip_folders: Iterable[str] = ()) -> dict[str, Path]:
+def find(root: Path, pattern: str) -> dict[str, Path]:
     """Files below `root` whose path relative to it matches `pattern`, by the pattern's group `key`.
 
     The pattern sees "/" before the path. The search is recursive, through links and zips, because archives
-    unpack flat, nested or not at all. A zip counts as a folder; `skip_folders` may name it with or without
-    `.zip`. A file in a folder wins over the same key in a zip, since zips are often kept after unpacking.
-    Hidden files and `__MACOSX` are left out.
+    unpack flat, nested or not at all. A zip counts as a folder. A file in a folder wins over the same key in
+    a zip, since zips are often kept after unpacking. Hidden files and `__MACOSX` are left out.
 
     Raises InputError when two files claim the same key, when a folder cannot be listed or an archive not be
-    read, and when nothing is found and an archive of archives still waits to be unpacked.
+    read, and when there is no picture at all and an archive of archives still waits to be unpacked.
     """
     expression = re.compile(pattern)
-    skipped = set(skip_folders)
     found: dict[str, Path] = {}
     zips: list[str] = []
-    for name in _walk(root, skipped):
+    pictures = False
+    for name in walk(root):
+        pictures = pictures or name.lower().endswith(IMAGES)
         if name.lower().endswith(".zip"):
             zips.append(name)
         elif match := expression.search("/" + name):
             _claim(found, match["key"], root / name)
     zipped: dict[str, Path] = {}
-    zips = [name for name in zips if not skipped & {Path(name).name, Path(name).stem}]
     for zip_name in zips:
         archive = _open(root / zip_name)
         for name in archive.members:
             match = expression.search(f"/{zip_name}/{name}")
-            if match is None or match["key"] in found or not skipped.isdisjoint(name.split("/")[:-1]):
+            if match is None or match["key"] in found:
                 continue
             path = root / zip_name / name
             if name in archive.doubled:
                 raise InputError(f"{path}: twice in the archive, with different content; keep one of the two")
             _claim(zipped, match["key"], path)
-    if not found and not zipped:
+    if not found and not zipped and not pictures:
         _refuse_packed(root, zips)
     return {**found, **zipped}
 
@@ -89,12 +88,13 @@ def archives(root: Path) -> list[Archive]:
     """The archives below `root`, by path, broken and foreign ones too. Reads lists of members, no content."""
     zips: list[str] = []
     result = []
-    for name in _walk(root):
+    for name in walk(root):
         if name.lower().endswith(".zip"):
             zips.append(name)
         elif name.lower().endswith(OTHER_ARCHIVES):
-            result.append(Archive(root / name, 0, 0, (), "only zips are read in place; unpack it"))
-    by_end: dict[str, list[tuple[str, str]]] = defaultdict(list)  # zip and member by the member's file name
+            problem = f"{root / name}: only zips are read in place; unpack it where its content is not here"
+            result.append(Archive(root / name, 0, 0, (), problem))
+    holders: dict[str, list[str]] = defaultdict(list)  # zips by member
     for zip_name in zips:
         try:
             archive = _open(root / zip_name)
@@ -103,11 +103,12 @@ def archives(root: Path) -> list[Archive]:
             continue
         result.append(Archive(root / zip_name, len(archive.members), 0, archive.inner, ""))
         for member in archive.members:
-            by_end[member.rpartition("/")[2]].append((zip_name, member))
+            holders[member].append(zip_name)
     unpacked: dict[Path, set[str]] = defaultdict(set)
-    for name in _walk(root):
-        for zip_name, member in by_end.get(name.rpartition("/")[2], ()):
-            if f"/{name}".endswith(f"/{member}"):
+    for name in walk(root):
+        parts = name.split("/")
+        for member in ("/".join(parts[first:]) for first in range(len(parts))):
+            for zip_name in holders.get(member, ()):
                 unpacked[root / zip_name].add(member)
     return sorted(archive._replace(unpacked=len(unpacked[archive.path])) for archive in result)
 
@@ -133,6 +134,8 @@ def open_binary(path: Path) -> Iterator[BinaryIO]:
     inside = split(path)
     if inside is None:
         try:
+            if path.is_fifo():
+                raise InputError(f"{path}: expected a file, found a pipe; remove it")
             file = path.open("rb")
         except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{path}: expected this file, found no file of that name") from None
@@ -179,17 +182,15 @@ def _refuse_packed(root: Path, zips: list[str]) -> None:
         archive = _open(root / zip_name)
         if not archive.inner or any(name.lower().endswith(IMAGES) for name in archive.members):
             continue
-        present = {part for name in _walk(root) for part in name.split("/")}
-        if not any({Path(name).name, Path(name).stem} & present for name in archive.inner):
+        present = {Path(name).name for name in zips}
+        if not any(Path(name).name in present for name in archive.inner):
             raise InputError(
                 f"{root / zip_name}: holds {len(archive.inner)} zips such as {archive.inner[0]}; unpack the "
                 "outer one in its folder, the inner ones may stay as they are"
             )
 
 
-def _walk(
-    root: Path, skipped: Iterable[str] = (), inside: str = "", above: tuple[tuple[int, int], ...] = ()
-) -> Iterator[str]:
+def walk(root: Path, inside: str = "", above: tuple[tuple[int, int], ...] = ()) -> Iterator[str]:
     """Files below `root` relative to it, POSIX, sorted, without hidden ones; through links unless they lead
     back up. `inside`: the folder to list, "" or ending in "/"; `above`: identities of those around it."""
     folder = root / inside
@@ -208,8 +209,8 @@ def _walk(
         linked = entry.is_symlink() and Path(entry.path).is_dir()
         if not linked and not entry.is_dir(follow_symlinks=False):
             yield inside + entry.name
-        elif entry.name not in skipped:
-            yield from _walk(root, skipped, f"{inside}{entry.name}/", (*above, here))
+        else:
+            yield from walk(root, f"{inside}{entry.name}/", (*above, here))
 
 
 def _hidden(name: str) -> bool:

@@ -1,7 +1,6 @@
 """The list of a source's files with sizes and checksums: later stages depend on it, not on the files."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import checksum, read_json, write_json
 from pipeline.runtime.progress import progress
+from pipeline.scenes.files import walk
 
 
 class Manifest(NamedTuple):
@@ -36,7 +36,11 @@ def list_files(root: Path, threads: int = 1, log: Path | None = None) -> list[di
     Raises:
         InputError: `root` is missing or holds no file.
     """
-    paths = sorted(_walk(root), key=lambda path: path.relative_to(root).as_posix())
+    names = sorted(walk(root)) if root.is_dir() else []
+    paths = [root / name for name in names if (root / name).is_file()]  # no pipes, no links to nothing
+    for name in names:
+        if not name.isprintable():
+            raise InputError(f"{root}: {name!r}: a name that is no plain text; rename or remove the file")
     if not paths:
         raise InputError(f"{root}: expected the files of a source, found none; download or link them there")
     done = _read_log(log)
@@ -60,12 +64,6 @@ def list_files(root: Path, threads: int = 1, log: Path | None = None) -> list[di
             if line.rpartition("\t")[0] not in done:
                 book.write(line)
     return rows
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 
 def _read_log(log: Path | None) -> dict[str, str]:
@@ -94,3 +92,19 @@ def read_manifest(path: Path) -> Manifest:
         raise InputError(
             f"{path}: expected a manifest with root, sources and files, found other JSON; run its stage again"
         ) from None
+
+
+def check_unchanged(manifest: Manifest, cure: str) -> None:
+    """Raise InputError when files below the root came, went or changed in size since it was written."""
+    if not manifest.root.is_dir():
+        return  # the reader says so
+    then = {row["path"]: row["size"] for row in manifest.files}
+    paths = {name: manifest.root / name for name in walk(manifest.root)}
+    now = {name: path.stat().st_size for name, path in paths.items() if path.is_file()}
+    changed = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    if changed:
+        more = ", ..." if len(changed) > 3 else ""
+        raise InputError(
+            f"{manifest.root}: {len(changed)} files are not as prepare_scenes listed them "
+            f"({', '.join(changed[:3])}{more}); run `{cure}`"
+        )

@@ -71,4 +71,5 @@ class Potsdam(Dataset):
         return [OfficialSize(unit, unit, TILE, TILE) for unit in EVALUATION_UNITS]
 
     def layout(self, side: Side) -> str:
-        return f"expected {IMAGE} and {LABEL} or {ERODED_LABEL}; {ARCHIVES}"
+        label = LABEL if side == "training" else f"{LABEL} or {ERODED_LABEL}"
+        return f"expected {IMAGE} and {label}; {ARCHIVES}"

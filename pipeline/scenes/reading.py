@@ -1,8 +1,8 @@
 """Images and labels as arrays, from folders and zips; what cannot be trusted ends in an InputError.
 
-TIFFs are read by windows of rows through rasterio, so that a tile of any size is never held whole; PNG and
-JPEG through Pillow. The orientation that a camera writes into a JPEG (EXIF) is not applied: labels have none,
-and pixel (x, y) of a label belongs to pixel (x, y) of its image as stored.
+TIFFs are read by windows of rows through rasterio, so that a tile on disk is not held whole (in a zip, once);
+PNG and JPEG through Pillow, whole. The orientation that a camera writes into a JPEG (EXIF) is not applied:
+labels have none, and pixel (x, y) of a label belongs to pixel (x, y) of its image as stored.
 """
 
 import logging
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.files import open_binary, split
@@ -132,6 +132,8 @@ class _Tiff(Raster):
         window = ((first, last), (0, self.width))
         try:
             self.dataset.read(list(self.bands), window=window, out=pixels.transpose(2, 0, 1))
+        except MemoryError:
+            raise
         except Exception as error:  # GDAL's, of several kinds
             _broken(self.path, error)
         if self.palette is not None:
@@ -180,7 +182,10 @@ def _pillow(path: Path, whole: bool = True) -> Iterator[ImageFile.ImageFile]:
         with open_binary(path) as file:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of size (our own limit is below) and of odd metadata
-                image = Image.open(file, formats=("PNG", "JPEG"))
+                try:
+                    image = Image.open(file, formats=("PNG", "JPEG"))
+                except UnidentifiedImageError:
+                    _broken(path, ValueError("it is no PNG or JPEG"))
             with image:
                 if whole:
                     _check_pixels(path, *image.size)
@@ -272,7 +277,7 @@ def _open_tiff(path: Path) -> Iterator[Any]:
                 with open_binary(path):  # says what is wrong with the file itself, and that it is one
                     source: Any = path.absolute()
             else:
-                memory = stack.enter_context(rasterio.MemoryFile(ext=".tif"))
+                memory = stack.enter_context(rasterio.MemoryFile(filename=path.name))
                 with open_binary(path) as file:
                     while chunk := file.read(CHUNK):
                         memory.write(chunk)

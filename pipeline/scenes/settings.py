@@ -16,16 +16,17 @@ class Source(Settings):
     """What every source has: the name of its reader, and the folder of its files relative to the project."""
 
     reader: str
-    root: str
+    root: str = Field(min_length=1)
 
 
 class FloodNetChallengeSource(Source):
     """The challenge release of FloodNet (EARTHVISION 2021), whose labelled photos have no official test side.
 
-    evaluation_share: of the labelled photos that RS-SQED takes; seed: of that draw.
+    evaluation_share: probability that RS-SQED takes a labelled photo; seed: of that draw.
     """
 
     reader: Literal["floodnet_challenge"]
+    make: None = None  # as the other release's, so that one file serves both
     evaluation_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     seed: int = Field(0, ge=0)
 

@@ -88,4 +88,5 @@ class Vaihingen(Dataset):
         return [OfficialSize(unit, unit, *SIZES[unit]) for unit in EVALUATION_UNITS]
 
     def layout(self, side: Side) -> str:
-        return f"expected {IMAGE} and {LABEL} or {ERODED_LABEL}; {ARCHIVES}"
+        label = LABEL if side == "training" else f"{LABEL} or {ERODED_LABEL}"
+        return f"expected {IMAGE} and {label}; {ARCHIVES}"

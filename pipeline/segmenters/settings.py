@@ -1,5 +1,6 @@
 """Recipes of the segmenters: one default, what a method changes, what a cell (method on data set) changes."""
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -137,5 +138,9 @@ def _explain(error: ValidationError, layers: Mapping[str, Mapping[str, Any]]) ->
         return f"retrain_segmenter.{last}: {first['msg']}"
     key = str(first["loc"][0])
     holder = [name for name, layer in layers.items() if key in layer] or ["default"]
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, Recipe.model_fields, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"retrain_segmenter.{holder[-1]}.{key}: unknown key{hint}"
     found = "" if first["type"] == "missing" else f", found {first['input']!r}"
     return f"retrain_segmenter.{holder[-1]}.{key}: {first['msg']}{found}"

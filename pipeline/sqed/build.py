@@ -23,11 +23,12 @@ import pandas as pd
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import write_json, write_table
 from pipeline.runtime.processes import run_all
+from pipeline.runtime.progress import progress
 from pipeline.scenes.dataset import Dataset, Side, SourceImage
 from pipeline.sqed.cutting import EXAMPLES, FOLDERS, Cutter, link
 from pipeline.sqed.settings import BuildSqedSettings, DatasetSettings, TileRule
 from pipeline.sqed.split import check_disjoint, choose_units
-from pipeline.sqed.table2 import PAPER_PATCHES, beside_paper
+from pipeline.sqed.table2 import beside_paper
 from pipeline.sqed.tiling import count_windows
 
 SIDES: tuple[Side, ...] = ("evaluation", "training")
@@ -102,7 +103,7 @@ def build(
     for side, table in zip(SIDES, (patches, tiles), strict=True):
         for folder in FOLDERS[side]:
             (out / folder).mkdir(parents=True)
-        for tile_id in table["tile_id"]:
+        for tile_id in progress(table["tile_id"], description=f"{data.title}: {side}", unit="tile"):
             for path in cutter.files(side, tile_id):
                 link(path, out / path.relative_to(store))
     return counts
@@ -148,7 +149,9 @@ def _gather(cutter: Cutter, side: Side, images: list[SourceImage]) -> Cut:
         if number != len(found["tiles"]) + sum(tiles for _, _, tiles in left_out):
             raise RuntimeError(f"{source}: {number} windows, but another number of tiles kept and left out")
     if not rows:
-        raise InputError(f"{cutter.data.title}: no labelled tile on the {side} side; check the tile rule")
+        why = Counter(entry["reason"] for entry in excluded)
+        reasons = "; ".join(f"{number} x {reason}" for reason, number in why.items())
+        raise InputError(f"{cutter.data.title}: no tile is left on the {side} side: {reasons}")
     return Cut(results, pd.DataFrame(rows)[TILE_COLUMNS], excluded)
 
 
@@ -181,7 +184,6 @@ def _counts(data: Dataset, own: DatasetSettings, evaluation: Cut, training: Cut)
         "units_by_patch": int((patches.groupby("unit")["split_by_patch"].nunique() == 2).sum()),
         "tiles": _rows(tiles, "part", ("train", "val")),
         "excluded": dict(sorted(Counter(f"{one['side']}: {one['reason']}" for one in excluded).items())),
-        "paper_patches_of_subset": PAPER_PATCHES.get(data.subset),
         "unknown_pixels": unknown,
         "unknown_examples": {side: _examples(one) for side, one in cuts.items()},
         "class_shares": {side: _class_shares(data, one) for side, one in cuts.items()},

@@ -6,15 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-# Part of a licence's name -> whether the pictures and labels may be passed on.
+UNKNOWN_LICENCE = "ask the source before passing anything on"
+# Part of a licence's name -> whether the pictures and labels may be passed on; the first that fits counts.
 PASSING_ON = {
     "not for redistribution": "no: everybody gets them at the source",
     "CC BY-NC-SA": "yes, for non-commercial use, naming the source, under the same licence",
+    "CC BY-SA": "yes, naming the source, under the same licence",
+    "CC BY-": UNKNOWN_LICENCE,  # NC, ND: conditions of their own
     "CC BY": "yes, naming the source and the licence",
     "CDLA-Permissive": "yes, with the licence's text",
     "CC0": "yes",
 }
-UNKNOWN_LICENCE = "ask the source before passing anything on"
 
 
 def data_card(

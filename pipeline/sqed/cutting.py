@@ -31,6 +31,7 @@ FOLDERS: dict[Side, tuple[str, str]] = {  # of the images and of the labels
 }
 PNG_LEVEL = 3  # zlib level: half the time of the default for a few per cent of the size
 STRIP_ROWS = 1024  # rows of a label decoded at a time
+LOOKED_AT_ROWS = 64  # of an image at a time, to see that it is none
 EXAMPLES = 8  # unknown label values that are named
 
 
@@ -75,13 +76,15 @@ class Cutter:
                 if (picture.width, picture.height) != (width, height) and not self.data.resize_to_label:
                     wanted = f"{picture.width} x {picture.height} px"
                     raise InputError(
-                        f"{image.label}: expected the size of its image, {wanted}, found {width} x {height}"
+                        f"{image.label}: expected the size of its image, {wanted}, found {width} x {height}; "
+                        "copy both again (a data set of one's own may set resize_to_label)"
                     )
                 label = self._decode(mask)
             if label.flooded > self.flooded_share * width * height:
                 self._leave_out(image, width, height, "flooded")
                 return
             self._check_unknown(image, label)
+            self._check_picture(image, picture)
             tiles = windows(width, height, self.rules[image.side])
             if not tiles:
                 self._leave_out(image, width, height, "smaller than a tile")
@@ -148,12 +151,25 @@ class Cutter:
 
     def _check_unknown(self, image: SourceImage, label: Label) -> None:
         if label.unknown > self.unknown_share * label.indices.size:
-            what = "colour" if self.data.coloured else "id"
+            what = "a colour" if self.data.coloured else "an id"
+            example = ", ".join(map(str, label.examples[0]))
             raise InputError(
-                f"{image.label}: {label.unknown} of {label.indices.size} pixels have a {what} outside "
-                f"{self.data.title}'s table, such as {label.examples[0]}; more than "
+                f"{image.label}: {label.unknown} of {label.indices.size} pixels have {what} outside "
+                f"{self.data.title}'s table, such as {example}; more than "
                 f"build_sqed.unknown_share = {self.unknown_share}; mend the label or raise the share"
             )
+
+    def _check_picture(self, image: SourceImage, picture: Raster) -> None:
+        """Labels may share their images' names, so that one can be unpacked over the other."""
+        if not self.data.coloured:
+            return
+        for first in range(0, picture.height, LOOKED_AT_ROWS):
+            rows = picture.rows(first, min(first + LOOKED_AT_ROWS, picture.height))
+            if self.data.decode_label(rows).unknown:
+                return
+        raise InputError(
+            f"{image.image}: expected an image, found only the colours of a label; unpack the images again"
+        )
 
     def _save(
         self, image: SourceImage, window: Window, interior: tuple[int, int, int, int], *pair: np.ndarray

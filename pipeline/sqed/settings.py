@@ -12,7 +12,8 @@ class TileRule(Settings):
 
     First the image is padded on the side `padding` to `least_width` x `least_height` (0: no such padding),
     then cropped to its `last_rows` (0: all). What then does not fill a tile is padded on the same side,
-    dropped, or covered by a last tile shifted inwards. Padded pixels are ignored in the label.
+    dropped, or covered by a last tile shifted inwards. Padded pixels are ignored in the label. A stride
+    larger than the size leaves gaps.
     """
 
     size: int = Field(ge=8)

@@ -40,6 +40,9 @@ class Project:
         self.path, self.monkeypatch, self.capsys = path, monkeypatch, capsys
         shutil.copytree(ROOT / "configs", path / "configs")
         shutil.copy(ROOT / "params.yaml", path)
+        for file in (path / "configs/embedded").iterdir():  # tiles for images of 32 px
+            text = file.read_text().replace("size: 96, stride: 96", "size: 8, stride: 8")
+            file.write_text(text.replace("last_rows: 192", "last_rows: 16"))
         monkeypatch.chdir(path)
 
     def edit(self, old: str, new: str) -> None:
@@ -156,6 +159,15 @@ def test_broken_strange_and_wrongly_sized_labels(project: Project, scenes: Path)
     assert any("2523.png: 128 of 1024 pixels" in line and "(77,)" in line for line in said)
     assert any("2524.png has 30 x 31 px, its image 32 x 32" in line for line in said)
     assert len(said) == 4
+
+
+def test_images_too_small_for_a_tile(project: Project, scenes: Path) -> None:
+    file = project.path / "configs/embedded/loveda.yaml"
+    file.write_text(file.read_text().replace("size: 8, stride: 8", "size: 64, stride: 64"))
+    code, out, _ = project.check(scenes)
+    assert code == 1
+    assert any("no image of the evaluation side holds a tile" in line for line in problems(out))
+    assert "Not ready for profile embedded: LoveDA" in out
 
 
 def test_labels_unpacked_over_the_tiles_of_the_same_name(project: Project, scenes: Path) -> None:

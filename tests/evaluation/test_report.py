@@ -33,10 +33,14 @@ OWN = {
     "title": "Own",
     "images": {"evaluation": 5, "evaluation_kept": 5, "training": 6, "training_kept": 6},
     "units": {"train": 4, "test": 1},
+    "windows": {"evaluation": 5, "training": 6},
+    "windows_excluded": {"evaluation": 0, "training": 0},
     "patches": {"train": 4, "test": 1},
     "tiles": {"train": 5, "val": 1},
     "excluded": {},
-}  # as builds that keep neither windows nor a comparison
+    "units_by_patch": 1,
+    "beside_paper": [],
+}
 VOID = {"meta", "img", "source", "link", "br"}
 
 
@@ -86,6 +90,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
         "table4": table4,
         "comparison": frame,
         "scatter": tables.scatter(held, noisy(test, 0.1)[0]),
+        "splits": leaking(0.0, 0.1, 0.2).query("rule == 'unit'"),
     }
     for name, part in frames.items():
         tables.write(folder, name, part)
@@ -168,7 +173,7 @@ def test_counts_stand_beside_the_paper(html: str) -> None:
     reasons = "2 × flooded; 3 × no labelled pixel"
     assert ["RS-SQED (evaluation)", "12 of 14", "126", "21", "105", reasons] in rows
     assert ["segmenters (training)", "24", "216", "0", "216", ""] in rows
-    assert ["RS-SQED (evaluation)", "5", "–", "–", "5", ""] in rows
+    assert ["RS-SQED (evaluation)", "5", "5", "0", "5", ""] in rows
 
 
 def test_counts_without_a_comparison(plain: Material) -> None:
@@ -245,19 +250,19 @@ def test_leak_is_told_and_shown(plain: Material) -> None:
     [
         ((-0.3, -0.1, -0.02), "lowers SROCC by 0.100 (95 % interval −0.300 to −0.020)"),
         ((-0.1, 0.05, 0.2), "the interval holds zero: the leak cannot be told from chance here"),
-        ((None, 0.05, None), "Too few patches are in both test splits"),
+        ((None, 0.05, None), "Too few patches or source units are in both test splits"),
     ],
 )
 def test_leak_whichever_way_it_falls(bounds: tuple[float | None, float, float | None], text: str) -> None:
-    shown = leak.compare(leaking(*bounds), {})
+    shown = leak.compare(leaking(*bounds), {"potsdam": POTSDAM})
     assert shown is not None
     assert text in " ".join(shown["sentences"])
 
 
 def test_leak_without_shared_patches() -> None:
-    shown = leak.compare(leaking(None, 0.0, None, shared=False), {})
+    shown = leak.compare(leaking(None, 0.0, None, shared=False), {"potsdam": POTSDAM})
     assert shown is not None and len(shown["groups"]) == 1
-    assert "Too few patches" in shown["sentences"][-1]
+    assert "Too few patches" in " ".join(shown["sentences"])
 
 
 @pytest.mark.parametrize("rules", [["unit"], ["patch"], []])
@@ -268,14 +273,6 @@ def test_leak_of_one_rule_is_absent_with_its_reason(plain: Material, rules: list
     assert 'id="leak"' not in html and "#leak" not in html
     reason = "no variant of RS-SQA by the other rule in params.yaml"
     assert ["Split by patch: what leaks", reason] in rows_of(html)
-
-
-def test_splits_are_read_where_they_are_there(plain: Material, tmp_path: Path) -> None:
-    for name, frame in plain.tables.items():
-        tables.write(tmp_path, name, frame)
-    assert "splits" not in read_results(tmp_path)
-    tables.write(tmp_path, "splits", leaking(0.0, 0.1, 0.2))
-    assert list(read_results(tmp_path)["splits"]["patches"]) == [40, 50, 8, 8]
 
 
 def comparison(gain: float | None, low: float | None, high: float | None) -> pd.DataFrame:
@@ -291,6 +288,9 @@ def test_verdicts() -> None:
     )
     assert "cannot be told apart" in verdict(comparison(0.1, -0.02, 0.2), "Confidence")
     assert "cannot be compared" in verdict(comparison(None, None, None), "Confidence")
+    assert "differ by +0.100 in SROCC; the test split has too few" in verdict(
+        comparison(0.1, None, None), "Confidence"
+    )
     assert "cannot be compared" in verdict(comparison(0.1, 0.0, 0.2), "Other")
 
 

@@ -71,3 +71,18 @@ def test_a_folder_checksum_sees_names_and_contents(tmp_path: Path) -> None:
     assert len({before, renamed, files.checksum(tmp_path)}) == 3
     with pytest.raises(InputError, match="expected a file or folder"):
         files.checksum(tmp_path / "absent")
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out"
+    with files.atomic_folder(target) as folder:
+        (folder / "old").write_text("old")
+
+    def refuse(self: Path, other: Path) -> Path:
+        raise PermissionError(1, "Operation not permitted", str(other))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(PermissionError), files.atomic_folder(target) as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (target / "old").read_text() == "old"

@@ -29,7 +29,7 @@ CODES["vaihingen"] = CODES["potsdam"]
 
 def challenge(share: float = 0.5, seed: int = 0) -> floodnet_challenge.FloodNetChallenge:
     return floodnet_challenge.FloodNetChallenge(
-        FloodNetChallengeSource(reader="floodnet_challenge", root="", evaluation_share=share, seed=seed)
+        FloodNetChallengeSource(reader="floodnet_challenge", root="data", evaluation_share=share, seed=seed)
     )
 
 

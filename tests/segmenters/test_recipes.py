@@ -94,7 +94,7 @@ def test_a_data_set_wins_over_the_method_and_the_method_over_the_default() -> No
 @pytest.mark.parametrize(
     ("where", "values", "message"),
     [
-        ("default", {"lrr": 1}, r"default\.lrr"),
+        ("default", {"epoch": 1}, r"default\.epoch: unknown key; did you mean epochs\?"),
         ("methods", {"lr": -1}, r"methods\.abcnet\.lr.*-1"),
         ("changes", {"crop": "wide"}, r"retrain_segmenter\.abcnet\.crop.*wide"),
         ("changes", {"epochs": 3}, "exactly one of epochs and steps"),

@@ -299,3 +299,21 @@ def test_bad_input(tmp_path: Path, sources: Path) -> None:
     write_table(sources / "label/dubai/abcnet.parquet", table.iloc[::-1])
     with pytest.raises(InputError, match=r"exactly the patches of .*dubai; run label_oa again"):
         make(sources, out)
+
+
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        ("CC BY 4.0", True),
+        ("CC BY-SA 4.0", True),
+        ("CC BY-NC-SA 4.0", True),
+        ("CC BY-NC 4.0", False),
+        ("CC BY-ND 4.0", False),
+        ("free for research; not for redistribution", False),
+        ("not stated", False),
+    ],
+)
+def test_no_licence_is_read_as_wider_than_it_is(licence: str, allowed: bool) -> None:
+    assert passing_on(licence).startswith("yes") == allowed
+    if "SA" in licence:
+        assert "same licence" in passing_on(licence)

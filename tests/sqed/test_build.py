@@ -121,7 +121,6 @@ def test_counts_stand_beside_the_papers(tmp_path: Path) -> None:
     assert counts["source_images"] == {"evaluation": 17, "training": 16}
     own = run("vaihingen", tmp_path / "source", tmp_path / "own")
     assert own["beside_paper"] == []
-    assert own["paper_patches_of_subset"] is None
 
 
 RULES: dict[str, dict[str, Any]] = {
@@ -303,7 +302,7 @@ def test_unknown_colours_are_counted_and_too_many_are_an_error(tmp_path: Path) -
     assert counts["unknown_examples"] == {"evaluation": [[252, 255, 0]], "training": []}
     label[:10] = (252, 255, 0)
     Image.fromarray(label).save(path)
-    with pytest.raises(InputError, match=r"2_13_label.tif: 320 of 1280 .* \(252, 255, 0\)"):
+    with pytest.raises(InputError, match=r"2_13_label.tif: 320 of 1280 .* 252, 255, 0"):
         run("potsdam", root, tmp_path / "again")
 
 
@@ -312,6 +311,17 @@ def test_a_label_of_another_size_is_an_error(tmp_path: Path) -> None:
     Image.new("L", (31, 32), 1).save(root / "Train/Rural/masks_png/1.png")
     with pytest.raises(InputError, match=r"1.png: expected the size of its image, 32 x 32 px, found 31 x 32"):
         run("loveda", root, tmp_path / "out")
+
+
+def test_a_label_in_the_place_of_its_image_is_an_error(tmp_path: Path) -> None:
+    root = layouts.write_isprs(tmp_path / "source", "vaihingen")
+    last = DATASETS["vaihingen"].images(root, "training")[-1]
+    assert last.label is not None
+    last.image.write_bytes(last.label.read_bytes())
+    with pytest.raises(
+        InputError, match=r"area37\.tif: expected an image, found only"
+    ):
+        run("vaihingen", root, tmp_path / "out")
 
 
 def test_an_incomplete_archive_is_an_error_where_all_images_are_wanted(tmp_path: Path) -> None:
@@ -326,7 +336,7 @@ def test_an_incomplete_archive_is_an_error_where_all_images_are_wanted(tmp_path:
 
 def test_a_rule_that_leaves_nothing_is_an_error(tmp_path: Path) -> None:
     root = layouts.write_loveda(tmp_path / "source")
-    with pytest.raises(InputError, match="no labelled tile on the evaluation side"):
+    with pytest.raises(InputError, match="no tile is left on the evaluation side: 5 x smaller than a tile"):
         run("loveda", root, tmp_path / "out", patch={"size": 64, "stride": 64, "remainder": "drop"})
 
 

@@ -1,6 +1,7 @@
 """The two stages, on a written world and on the same files taken for real archives."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ from pipeline.commands.parameters import load_profile
 from pipeline.commands.stage import Stage
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import checksum
-from pipeline.scenes.manifest import list_files, read_manifest
+from pipeline.scenes.manifest import Manifest, check_unchanged, list_files, read_manifest
 from pipeline.scenes.registry import DATASETS, dataset
 from pipeline.world.scene_settings import LovedaSource, MakeLoveda, UavidSource
 from pipeline.world.settings import MakeCaptions, PrepareCaptions
@@ -29,7 +30,9 @@ CAPTIONS = MakeCaptions(
 def stage_of(name: str, settings: Any, **item: str) -> Stage:
     parameters = SimpleNamespace(profile="embedded")
     runtime = SimpleNamespace(checkpoint_seconds=60.0)
-    sets = {item.get("dataset"): SimpleNamespace(prepare_scenes=settings)}
+    sets = {
+        item.get("dataset"): SimpleNamespace(prepare_scenes=settings, make=getattr(settings, "make", None))
+    }
     config = SimpleNamespace(threads=1, runtime=runtime, datasets=sets, dataset=dataset, **{name: settings})
     return Stage(ROOT / "stages" / f"{name}.py", item, cast(Any, parameters), cast(Any, config))
 
@@ -120,6 +123,31 @@ def test_checksums_go_on_where_they_were_interrupted(tmp_path: Path) -> None:
     assert again[1:] == whole[1:]
     (root / "a").write_text("changed")
     assert list_files(root, log=log)[0]["sha256"] == checksum(root / "a")
+
+
+def test_only_files_are_listed_and_each_once(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    assert [row["path"] for row in list_files(tmp_path)] == ["a"]
+    (tmp_path / os.fsdecode(b"\xe4")).write_text("b")
+    with pytest.raises(InputError, match="no plain text; rename or remove"):
+        list_files(tmp_path)
+
+
+def test_files_that_came_or_went_since_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    manifest = Manifest(tmp_path, {}, list_files(tmp_path), {})
+    check_unchanged(manifest, "cure")
+    (tmp_path / "a").unlink()
+    (tmp_path / "b").write_text("longer")
+    (tmp_path / "d").write_text("d")
+    with pytest.raises(
+        InputError, match=r"3 files are not as .* \(a, b, d\); run `cure`"
+    ):
+        check_unchanged(manifest, "cure")
 
 
 @pytest.mark.parametrize("text", ["[]", '{"root": "x"}', "{"])

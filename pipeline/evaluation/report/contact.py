@@ -160,7 +160,7 @@ def _noticed(counts: dict[str, Any]) -> list[str]:
         if never:
             sentences.append(f"{side.name} side: (almost) no pixel of {', '.join(never)}")
         if unknown := counts["unknown_pixels"][side.name]:
-            examples = counts.get("unknown_examples", {}).get(side.name, [])
+            examples = counts["unknown_examples"][side.name]
             shown = f", such as {', '.join(map(_code, examples))}" if examples else ""
             sentences.append(
                 f"{side.name} side: {unknown:,} pixels with a value that the table does not know{shown}"

@@ -16,8 +16,8 @@ class Origin(NamedTuple):
 
     side: str
     images: str
-    cut: int | None
-    left_out: int | None
+    cut: int
+    left_out: int
     kept: int
     reasons: str
 
@@ -31,7 +31,7 @@ def patches(table2: pd.DataFrame) -> list[dict[Any, Any]]:
 
 def beside_paper(counts: Counts) -> list[tuple[str, list[dict[str, Any]]]] | None:
     """Title of a data set -> its rows (what, here, paper, why); None where none is the paper's."""
-    found = [(one["title"], one["beside_paper"]) for one in counts.values() if one.get("beside_paper")]
+    found = [(one["title"], one["beside_paper"]) for one in counts.values() if one["beside_paper"]]
     return found or None
 
 
@@ -46,8 +46,8 @@ def _origin(counts: Mapping[str, Any], side: str) -> Origin:
     return Origin(
         f"{SIDES[side]} ({side})",
         str(found) if kept == found else f"{kept} of {found}",
-        counts.get("windows", {}).get(side),
-        counts.get("windows_excluded", {}).get(side),
+        counts["windows"][side],
+        counts["windows_excluded"][side],
         sum(counts["patches" if side == "evaluation" else "tiles"].values()),
         "; ".join(f"{number} × {reason}" for reason, number in reasons),
     )

@@ -82,7 +82,8 @@ def _sentences(splits: pd.DataFrame) -> list[str]:
     if shared is None or pd.isna(shared["difference_low"]):
         return [
             *sentences,
-            "Too few patches are in both test splits to tell the leak from the change of patches.",
+            "Too few patches or source units are in both test splits to tell the leak from the change of "
+            "patches.",
         ]
     bounds = f"(95 % interval {signed(shared['difference_low'])} to {signed(shared['difference_high'])})"
     number = f"On the {int(shared['patches'])} patches that both rules test"
@@ -107,16 +108,13 @@ def _cell(splits: pd.DataFrame, rule: str, tested: str) -> pd.Series | None:
 
 def _units(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """How many source units of each data set stand on both sides when split by patch."""
-    known = [one for one in counts.values() if "units_by_patch" in one]
-    if not known:
-        return []
     parts = [
         f"{one['title']} {one['units_by_patch']} of {one['units']['train'] + one['units']['test']}"
-        for one in known
+        for one in counts.values()
     ]
     sentences = [f"Source units with patches on both sides when split by patch: {', '.join(parts)}."]
-    without = [one["title"] for one in known if not one["units_by_patch"]]
-    if without and len(without) < len(known):
+    without = [one["title"] for one in counts.values() if not one["units_by_patch"]]
+    if without and len(without) < len(counts):
         sentences.append(
             f"Where there is none ({', '.join(without)}) nothing leaks, which pulls the difference to zero."
         )

@@ -40,10 +40,8 @@ class Material(NamedTuple):
 
 
 def read_results(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tidy tables that the evaluation wrote; `splits` only where it is there."""
-    names = ["table1", "table2", "table3", "table4", "comparison", "scatter"]
-    if (folder / "splits.csv").is_file():
-        names.append("splits")
+    """The tidy tables that the evaluation wrote."""
+    names = ("table1", "table2", "table3", "table4", "comparison", "scatter", "splits")
     return {name: read_table(folder / f"{name}.csv") for name in names}
 
 
@@ -53,7 +51,7 @@ def render(material: Material) -> str:
     quality, points = tables["table3"], tables["scatter"]
     methods = list(dict.fromkeys(quality["method"]))
     beside = database.beside_paper(material.counts)
-    leaked = leak.compare(tables["splits"], material.counts) if "splits" in tables else None
+    leaked = leak.compare(tables["splits"], material.counts)
     missing = [*material.absent, *_not_in_lists(quality, tables["table1"])]
     if beside is None:
         missing.append(("Counts beside the paper's", "this run's data sets have none that the paper prints"))

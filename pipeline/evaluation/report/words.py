@@ -1,13 +1,31 @@
 """The findings in plain sentences, whichever way they fall."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from pipeline.evaluation.comparison import OURS
 
 
+def scale(miniature: bool, drawn: Sequence[str]) -> str:
+    """What kind of run it is: real or `miniature` models, and the titles of the data sets that are drawn."""
+    scenes = f", synthetic scenes ({', '.join(drawn)})" if drawn else ""
+    if not miniature:
+        return f"Models of published sizes{scenes or ', real data'}."
+    return (
+        f"Miniature models{scenes}. The figures show that the method runs and how its parts compare here; "
+        "they say nothing about the paper's figures beside them."
+    )
+
+
 def verdict(comparison: pd.DataFrame, model: str) -> str:
     """Whether RS-SQA's SROCC differs from a model's by more than the paired 95 % interval."""
     row = _cell(comparison, model, "SROCC")
+    if row is not None and pd.isna(row["gain_low"]) and not pd.isna(row["gain"]):
+        return (
+            f"{OURS} and “{model}” differ by {signed(row['gain'])} in SROCC; the test split has too few "
+            "source units for an interval, so this says little."
+        )
     if row is None or pd.isna(row["gain_low"]):
         return f"{OURS} cannot be compared with the model “{model}” in SROCC here: one of them has no value."
     bounds = f"(95 % interval {signed(row['gain_low'])} to {signed(row['gain_high'])})"
