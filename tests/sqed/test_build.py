@@ -318,9 +318,7 @@ def test_a_label_in_the_place_of_its_image_is_an_error(tmp_path: Path) -> None:
     last = DATASETS["vaihingen"].images(root, "training")[-1]
     assert last.label is not None
     last.image.write_bytes(last.label.read_bytes())
-    with pytest.raises(
-        InputError, match=r"area37\.tif: expected an image, found only"
-    ):
+    with pytest.raises(InputError, match=r"area37\.tif: expected an image, found only"):
         run("vaihingen", root, tmp_path / "out")
 
 

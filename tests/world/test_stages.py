@@ -144,9 +144,7 @@ def test_files_that_came_or_went_since_are_named(tmp_path: Path) -> None:
     (tmp_path / "a").unlink()
     (tmp_path / "b").write_text("longer")
     (tmp_path / "d").write_text("d")
-    with pytest.raises(
-        InputError, match=r"3 files are not as .* \(a, b, d\); run `cure`"
-    ):
+    with pytest.raises(InputError, match=r"3 files are not as .* \(a, b, d\); run `cure`"):
         check_unchanged(manifest, "cure")
 
 
