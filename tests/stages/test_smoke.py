@@ -82,7 +82,7 @@ def test_results_have_their_schema(workspace: Workspace) -> None:
 def test_an_experiment_reruns_only_what_it_changes(unchanged: Workspace) -> None:
     done = unchanged.run("dvc", "exp", "run", "-S", "model.alpha=0.3").stdout
     ran = {line.split("'")[1] for line in done.splitlines() if line.startswith("Running stage")}
-    assert ran == {"train_sqa@rs_sqa", "evaluate", "report"}
+    assert ran == {"train_sqa@rs_sqa", "train_sqa@by_patch", "evaluate", "report"}
     difference = json.loads(unchanged.run("dvc", "metrics", "diff", "--json").stdout)
     assert (
         1
@@ -99,17 +99,24 @@ def test_an_experiment_reruns_only_what_it_changes(unchanged: Workspace) -> None
     assert unchanged.to_run() == set()
 
 
-def test_a_cell_reruns_alone_with_what_depends_on_it(unchanged: Workspace) -> None:
-    unchanged.edit("configs/smoke.yaml", {"retrain_segmenter.cells.unetformer.loveda": {"steps": 5}})
+def test_a_recipe_reruns_its_trainings_and_what_depends_on_them(unchanged: Workspace) -> None:
     after = {
         "assemble_sqed",
         "train_sqa@rs_sqa",
+        "train_sqa@by_patch",
         "train_baseline@dataset_mean",
         "train_baseline@confidence",
         "evaluate",
         "report",
     }
-    assert unchanged.to_run() == {"retrain_segmenter@unetformer-loveda", "label_oa@loveda"} | after
+    unchanged.edit("configs/smoke/loveda.yaml", {"retrain_segmenter.unetformer": {"steps": 5}})
+    trainings = {f"retrain_segmenter@{method}-loveda" for method in METHODS}
+    assert unchanged.to_run() == trainings | {"label_oa@loveda"} | after
+    unchanged.run("git", "checkout", "--quiet", ".")
+    unchanged.edit("configs/smoke.yaml", {"retrain_segmenter.methods.unetformer": {"steps": 5}})
+    sets = ("loveda", "floodnet")
+    trainings = {f"retrain_segmenter@unetformer-{name}" for name in sets}
+    assert unchanged.to_run() == trainings | {f"label_oa@{name}" for name in sets} | after
 
 
 def test_runtime_and_commands_rerun_nothing(unchanged: Workspace) -> None:
