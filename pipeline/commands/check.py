@@ -1,64 +1,23 @@
 """Are the data sets here, whole and readable? What was found beside what was published, before any run."""
 
 import hashlib
-import sys
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from pipeline.commands.check_report import SHOWN, Report, Split, show, size_text, some, unpublished
 from pipeline.commands.parameters import Profile, load
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
 from pipeline.scenes import files, reading
-from pipeline.scenes.dataset import IGNORE, Dataset, SourceImage
-from pipeline.scenes.published import Published, Size, published
+from pipeline.scenes.dataset import IGNORE, SourceImage
+from pipeline.scenes.published import published
 from pipeline.sqed.settings import DatasetSettings
 from pipeline.sqed.tiling import count_windows
 
 SAMPLE = 4  # images and labels decoded of each split, evenly spread
 ROWS = 1024  # decoded at a time
-SHOWN = 3  # names in a sentence
 MEGABYTE = 2**20
-COLUMNS = ("data set", "", "split", "used for", "images", "published", "sizes in pixels", "sampled labels")
-
-
-@dataclass
-class Split:
-    """An official split (of one's own data: a side), its images, their sizes, what sampled labels hold."""
-
-    name: str
-    published: int | None
-    unused: bool
-    images: list[SourceImage] = field(default_factory=list)
-    sizes: dict[SourceImage, Size] = field(default_factory=dict)
-    decoded: int = 0
-    pixels: int = 0
-    unknown: int = 0
-    classes: set[int] = field(default_factory=set)
-
-
-@dataclass
-class Report:
-    """What was found of one data set below `root`, and what was `published` of it.
-
-    problems: what keeps the profile from running; remarks: the rest. listed: whether its reader could tell
-    the images; pending: whether the embedded world has still to write it.
-    """
-
-    data: Dataset
-    root: Path
-    published: Published | None
-    splits: list[Split] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    listed: bool = True
-    pending: bool = False
 
 
 def check(folder: Path | None, checksums: bool = True) -> int:
@@ -191,7 +150,7 @@ def _count(report: Report, complete: bool) -> None:
             present = {image.key for image in split.images}
             keys = report.published.keys.get(split.name, ()) if report.published else ()
             lost = [key for key in keys if key not in present]
-            names = f" ({_some(lost)})" if lost else ""
+            names = f" ({some(lost)})" if lost else ""
             what = f"{missing} of {split.published} missing" if missing > 0 else f"{-missing} too many"
             (others if split.unused else needed).append(f"{split.name}: {what}{names}")
     if needed:
@@ -218,24 +177,24 @@ def _measure(report: Report, made: bool) -> None:
             broken.append(str(error))
             continue
         if label != split.sizes[image]:
-            pixels = f"{_size(label)} px, its image {_size(split.sizes[image])}"
+            pixels = f"{size_text(label)} px, its image {size_text(split.sizes[image])}"
             unequal.append(f"{image.label} has {pixels}")
     if broken:
-        report.problems.append(f"unreadable headers ({len(broken)}): {_some(broken, '; ')}")
+        report.problems.append(f"unreadable headers ({len(broken)}): {some(broken, '; ')}")
     if unequal and report.data.resize_to_label:
         report.remarks.append(f"images resized to their labels ({len(unequal)}), such as: {unequal[0]}")
     elif unequal:
         what = f"labels of another size than their image ({len(unequal)})"
-        report.problems.append(f"{what}: {_some(unequal, '; ')}")
+        report.problems.append(f"{what}: {some(unequal, '; ')}")
     if made or report.published is None:
         return
-    strange = {split.name: _unpublished(report, split) for split in report.splits}
+    strange = {split.name: unpublished(report, split) for split in report.splits}
     numbers = [f"{sizes.total()} of {name}" for name, sizes in strange.items() if sizes]
     for split, image in every:
         if numbers and split.sizes.get(image) in strange[split.name]:
             report.remarks.append(
                 f"images of other sizes than published: {', '.join(numbers)}, such as {image.image} with "
-                f"{_size(split.sizes[image])} px; RS-SQED's counts will differ from the paper's"
+                f"{size_text(split.sizes[image])} px; RS-SQED's counts will differ from the paper's"
             )
             break
 
@@ -251,15 +210,9 @@ def _check_tiles(report: Report, settings: DatasetSettings) -> None:
         }
         if sizes and not any(count_windows(*size, rule) for size in sizes):
             report.problems.append(
-                f"no image of the {side} side holds a tile: they have up to "
-                f"{_size(max(sizes))} px, the rule of build_sqed takes {rule.size} px and drops the remainder"
+                f"no image of the {side} side holds a tile: they have up to {size_text(max(sizes))} px, the "
+                f"rule of build_sqed takes {rule.size} px and drops the remainder"
             )
-
-
-def _unpublished(report: Report, split: Split) -> Counter[Size]:
-    """The sizes of images beyond those published."""
-    assert report.published is not None
-    return Counter(split.sizes.values()) - Counter(report.published.sizes.get(split.name, {}))
 
 
 def _decode(report: Report, split: Split, unknown_share: float) -> None:
@@ -347,69 +300,3 @@ def _md5(path: Path) -> str:
             digest.update(block)
             bar.update()
     return digest.hexdigest()
-
-
-def show(reports: list[Report], profile: str) -> None:
-    """Print the table, then a sentence for each problem and remark."""
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column in ("images", "published") else "left")
-    for report in reports:
-        verdict = Text("PROBLEM", "bold red") if report.problems else Text("ok", "green")
-        if report.pending:
-            verdict = Text("pending", "yellow")
-        state: list[str | Text] = [report.data.title, verdict]
-        for split in report.splits:
-            table.add_row(*state, *(Text(cell) for cell in _cells(report, split)))
-            state = ["", ""]
-        found = str(sum(len(split.images) for split in report.splits)) if report.listed else "?"
-        official = sum(report.data.official_splits.values())
-        table.add_row(*state, "all", "", found, str(official or "-"), style="bold")
-    console.print(table)
-    for title, style in (("problems", "bold red"), ("remarks", "bold")):
-        lines = [(report.data.title, line) for report in reports for line in getattr(report, title)]
-        if lines:
-            console.print(f"\n{title}", style=style)
-        for name, line in lines:
-            console.print(Text(f"{name}: {line.removeprefix(f'{name}: ')}"), soft_wrap=True)
-    bad = [report.data.title for report in reports if report.problems]
-    ready = f"Not ready for profile {profile}: {', '.join(bad)}" if bad else f"Ready for profile {profile}."
-    console.print(Text(f"\n{ready}", "bold"), soft_wrap=True)
-
-
-def _cells(report: Report, split: Split) -> list[str]:
-    """A row of the table, from the split on."""
-    sides = sorted({image.side for image in split.images}, reverse=True)
-    found = str(len(split.images)) if report.listed else "?"
-    number = "-" if split.published is None else str(split.published)
-    sizes = _sizes(Counter(split.sizes.values()))
-    if report.published and sizes:
-        official = _sizes(Counter(report.published.sizes.get(split.name, {})))
-        sizes += f"; published {official}" if _unpublished(report, split) else ", as published"
-    labels = ""
-    if split.decoded:
-        lost = [name for place, name in enumerate(report.data.classes) if place not in split.classes]
-        every = len(report.data.classes)
-        seen = f"{every - len(lost)} of {every} classes, no {_some(lost)}" if lost else f"all {every} classes"
-        labels = f"{split.decoded}: {seen}"
-        labels += f", {split.unknown / split.pixels:.3%} unknown" if split.unknown else ""
-    return [split.name, " and ".join(sides), found, number, sizes, labels]
-
-
-def _sizes(sizes: Counter[Size]) -> str:
-    """Sizes with their numbers; many of them by their extremes."""
-    if len(sizes) <= 2:
-        return ", ".join(f"{_size(size)} ({number})" for size, number in sorted(sizes.items()))
-    widths, heights = zip(*sizes, strict=True)
-    spans = (f"{min(lengths)}-{max(lengths)}" for lengths in (widths, heights))
-    return f"{len(sizes)} sizes, {' x '.join(spans)}"
-
-
-def _size(size: Size) -> str:
-    return f"{size[0]} x {size[1]}"
-
-
-def _some(names: Iterable[str], separator: str = ", ") -> str:
-    chosen = list(names)
-    return separator.join(chosen[:SHOWN]) + (f"{separator}..." if len(chosen) > SHOWN else "")
