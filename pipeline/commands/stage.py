@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.commands.parameters import Parameters, Profile, load
 from pipeline.runtime import code, files
 from pipeline.runtime.errors import InputError, message
+from pipeline.runtime.parts import Part
 from pipeline.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,10 +28,19 @@ CHECKPOINTS = "RSSQA_CHECKPOINTS"  # an absolute root for shared disks and for `
 class Stage:
     """One run of one stage cell, in the repository's root."""
 
-    def __init__(self, script: Path, item: dict[str, str], parameters: Parameters, config: Profile) -> None:
+    def __init__(
+        self,
+        script: Path,
+        item: dict[str, str],
+        parameters: Parameters,
+        config: Profile,
+        part: Part | None = None,
+    ) -> None:
+        """part: of the stage's shards; such a run fills the store of its checkpoint and writes no output."""
         self.script = script
         self.name = script.stem
         self.item = item
+        self.part = part
         self.parameters = parameters
         self.config = config
         self.data = Path("data") / parameters.profile
@@ -90,14 +100,15 @@ class Stage:
         root = Path(os.environ.get(CHECKPOINTS, ".checkpoints"))
         folder = Path(root, self.name, *self.item.values(), fingerprint(facts))
         with open_checkpoint(
-            folder, seconds=self.config.runtime.checkpoint_seconds, say=self.say
+            folder, seconds=self.config.runtime.checkpoint_seconds, say=self.say, part=self.part
         ) as checkpoint:
             yield checkpoint
 
 
-def run(main: Callable[[Stage], None], *options: str) -> None:
+def run(main: Callable[[Stage], None], *options: str, parts: bool = False) -> None:
     """Parse the stage's options (all required), load the parameters and call `main`.
 
+    parts: whether the stage can also do a part of its shards (`--part 3/16`) for a later whole run.
     Bad input and a full disk end with one line on stderr and exit code 1.
     """
     script = Path(sys.modules[main.__module__].__file__ or "")
@@ -106,12 +117,17 @@ def run(main: Callable[[Stage], None], *options: str) -> None:
     )
     for option in options:
         parser.add_argument(f"--{option}", required=True, metavar=option.upper())
+    if parts:
+        parser.add_argument(
+            "--part", metavar="I/N", help="only this part of the shards, for a later whole run"
+        )
     item = vars(parser.parse_args())
+    part = item.pop("part", None)
     try:
         parameters, config = load(Path())
         _check_item(item, parameters)
         _limit_threads(config.threads)
-        main(Stage(script, item, parameters, config))
+        main(Stage(script, item, parameters, config, Part.parse(part) if part else None))
     except InputError as error:
         sys.exit(f"{script.stem}: {message(error)}")
     except OSError as error:

@@ -22,6 +22,7 @@ import pandas as pd
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_file
+from pipeline.runtime.parts import Part
 
 if TYPE_CHECKING:
     import torch
@@ -43,20 +44,30 @@ def fingerprint(facts: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def open_checkpoint(
-    folder: Path, *, seconds: float = 60.0, say: Callable[[str], None] = print
+    folder: Path,
+    *,
+    seconds: float = 60.0,
+    say: Callable[[str], None] = print,
+    part: Part | None = None,
 ) -> Iterator["Checkpoint"]:
     """The checkpoint in `folder`, locked against other processes; SIGTERM and SIGINT save a running training.
 
-    seconds: least time between two saves. Raises InputError when another process has the folder.
+    seconds: least time between two saves. part: other parts may work beside this one, a whole run may not.
+    Raises InputError when another process has the folder, or this part of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another process is at work on exactly this; wait for it or stop it"
-            ) from None
+    locks = [("lock", fcntl.LOCK_SH if part else fcntl.LOCK_EX)]
+    if part:
+        locks.append((f"lock-{part.index}-of-{part.count}", fcntl.LOCK_EX))
+    with contextlib.ExitStack() as stack:
+        for name, how in locks:
+            lock = stack.enter_context((folder / name).open("w"))
+            try:
+                fcntl.flock(lock, how | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{folder}: another process is at work on exactly this; wait for it or stop it"
+                ) from None
         checkpoint = Checkpoint(folder, seconds=seconds, say=say)
         with checkpoint.catching_signals():
             yield checkpoint
