@@ -1,5 +1,6 @@
 """Join the patches and labels of all data sets to RS-SQED (section 4.1)."""
 
+from pipeline.captions.shards import Pairs
 from pipeline.commands.stage import Stage, run
 from pipeline.segmenters.registry import METHODS
 from pipeline.sqed.assemble import assemble
@@ -13,6 +14,8 @@ def main(stage: Stage) -> None:
             {name: stage.input("label_oa", name) for name in datasets},
             {method: METHODS[method].title for method in stage.parameters.methods},
             stage.parameters.split,
+            {kind: Pairs(stage.input("collect_captions"), kind) for kind in ("clean", "rough")},
+            stage.config.collect_captions.duplicate_distance,
             out,
         )
     split = index["split"].value_counts()

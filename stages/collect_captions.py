@@ -8,15 +8,22 @@ from pipeline.runtime.files import read_json
 
 
 def main(stage: Stage) -> None:
-    manifest = read_json(stage.input("prepare_captions", "manifest.json"))
+    manifest = stage.input("prepare_captions", "manifest.json")
+    root = Path(read_json(manifest)["root"])
     evaluation: dict[str, str] = {}
     for dataset in stage.parameters.datasets:
         hashes = read_json(stage.input("prepare_scenes", dataset, "manifest.json"))["evaluation_hashes"]
         evaluation |= {f"{dataset} {image}": value for image, value in hashes.items()}
     stage.say(f"{len(evaluation)} images of the evaluation side are kept out")
-    with stage.output_folder() as out:
-        collect(Path(manifest["root"]), stage.config.collect_captions, evaluation, out, stage.say)
+    settings, workers = stage.config.collect_captions, stage.config.runtime.workers
+    with stage.checkpoint(settings, inputs=[manifest]) as checkpoint:
+        arguments = (root, settings, evaluation, checkpoint.folder / "pairs")
+        if stage.part:
+            collect(*arguments, None, workers=workers, part=stage.part, say=stage.say)
+        else:
+            with stage.output_folder() as out:
+                collect(*arguments, out, workers=workers, say=stage.say)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parts=True)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.captions.manifest import write_manifest
 from pipeline.commands.stage import Stage, run
-from pipeline.scenes.manifest import list_files, write_manifest
 
 THREADS = 8  # files read at a time while checksums are taken
 
@@ -14,20 +14,13 @@ def main(stage: Stage) -> None:
         if settings.make is None:
             root = Path(settings.root)
             with stage.checkpoint(settings, inputs=[]) as checkpoint:
-                files = list_files(root, THREADS, checkpoint.folder / "checksums.tsv")
+                write_manifest(out, root, root, THREADS, checkpoint.folder / "checksums.sqlite")
         else:
             from pipeline.world.caption_sources import make_captions
 
-            root = stage.folder / "sources"
             counts = make_captions(out, settings.make)
             stage.say("images: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-            files = list_files(out / "sources", THREADS)
-        sources: dict[str, dict[str, int]] = {}
-        for file in files:
-            facts = sources.setdefault(file["path"].split("/")[0], {"files": 0, "bytes": 0})
-            facts["files"] += 1
-            facts["bytes"] += file["size"]
-        write_manifest(out / "manifest.json", root, files, sources)
+            write_manifest(out, stage.folder / "sources", out / "sources", THREADS)
 
 
 if __name__ == "__main__":

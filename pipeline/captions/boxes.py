@@ -12,6 +12,15 @@ import numpy as np
 
 CAPTIONS = 5
 MANY = ("many", "a lot of", "lots of", "a quantity of", "a crowd of")  # for counts above ten
+IRREGULAR = {
+    "person": "people",
+    "people": "people",
+    "aircraft": "aircraft",
+    "man": "men",
+    "woman": "women",
+    "sheep": "sheep",
+    "cattle": "cattle",
+}
 MIDDLE = ("{} in the middle of the picture.", "{} in the center of the picture.")
 EDGE = ("{} at the edge of the picture.",)
 COUNTING = (
@@ -64,7 +73,13 @@ def list_objects(labels: Sequence[str], rng: np.random.Generator) -> str:
 
 
 def plural(noun: str) -> str:
-    """The regular English plural of a noun phrase, made on its last word."""
+    """The English plural of a noun phrase, made on its last word, or on the one before "of"."""
+    head, of, rest = noun.partition(" of ")
+    if of:
+        return plural(head) + of + rest
+    last = noun.rpartition(" ")[2]
+    if last in IRREGULAR:
+        return noun.removesuffix(last) + IRREGULAR[last]
     if noun.endswith(("s", "x", "z", "ch", "sh")):
         return noun + "es"
     if noun.endswith("y") and noun[-2:-1] not in tuple("aeiou"):

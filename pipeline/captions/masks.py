@@ -7,21 +7,67 @@ import numpy.typing as npt
 
 from pipeline.captions.boxes import Box
 
+# Colours or ids of the masks as distributed; classes without a name carry no object.
+TABLES: dict[str, dict[tuple[int, int, int] | int, str]] = {
+    "isaid": {
+        (0, 0, 0): "",
+        (0, 0, 63): "ship",
+        (0, 63, 63): "storage tank",
+        (0, 63, 0): "baseball diamond",
+        (0, 63, 127): "tennis court",
+        (0, 63, 191): "basketball court",
+        (0, 63, 255): "ground track field",
+        (0, 127, 63): "bridge",
+        (0, 127, 127): "large vehicle",
+        (0, 0, 127): "small vehicle",
+        (0, 0, 191): "helicopter",
+        (0, 0, 255): "swimming pool",
+        (0, 191, 127): "roundabout",
+        (0, 127, 191): "soccer ball field",
+        (0, 127, 255): "plane",
+        (0, 100, 155): "harbor",
+    },
+    # RemoteCLIP counts four classes of Potsdam and Vaihingen and six of LoveDA; the words are ours.
+    "isprs": {
+        (0, 0, 0): "",  # boundaries, where they are eroded
+        (255, 255, 255): "",  # impervious surfaces
+        (255, 0, 0): "",  # clutter
+        (0, 0, 255): "building",
+        (0, 255, 255): "area of low vegetation",
+        (0, 255, 0): "tree",
+        (255, 255, 0): "car",
+    },
+    "loveda": {
+        0: "",  # no data
+        1: "",  # background
+        2: "building",
+        3: "road",
+        4: "water area",
+        5: "barren area",
+        6: "forest",
+        7: "farmland",
+    },
+}
+
 
 def classes_of(
-    colours: npt.NDArray[np.uint8], table: Sequence[tuple[int, int, int]]
+    values: npt.NDArray[np.uint8], table: Sequence[tuple[int, int, int] | int]
 ) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) colours -> (H, W) positions in `table`; ValueError for a colour outside the table."""
-    codes = colours.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    known = np.array([red << 16 | green << 8 | blue for red, green, blue in table], np.uint32)
+    """(H, W, 3) colours or (H, W) ids -> (H, W) positions in `table`; ValueError for values not in it."""
+    is_index = isinstance(table[0], int)
+    if values.ndim != (2 if is_index else 3):
+        raise ValueError(f"mask of {'ids' if is_index else 'colours'} expected, found {values.shape}")
+    weights = np.array([1] if is_index else [1 << 16, 1 << 8, 1], np.uint32)
+    codes = values.reshape(*values.shape[:2], -1).astype(np.uint32) @ weights
+    known = np.array(table, np.uint32).reshape(len(table), -1) @ weights
     order = np.argsort(known)
     position = np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)
     classes = order[position]
     wrong = known[classes] != codes
     if wrong.any():
-        raise ValueError(
-            f"colour {tuple(int(value) for value in colours[wrong][0])} is not in the code table"
-        )
+        foreign = values[wrong][0]
+        found = f"id {foreign}" if is_index else f"colour {tuple(int(value) for value in foreign)}"
+        raise ValueError(f"{found} is not in the code table")
     return classes.astype(np.uint8)
 
 

@@ -1,13 +1,17 @@
 """Reader of RS5M's tars: members `<name>.img_name`, `<name>.img_content` and `<name>.caption`.
 
-The older form has the endings .name, .image and .caption. The members of a sample stand together.
+The older form has the endings .name, .image and .caption. The members of a sample stand in any order; they
+are put together also where another sample's stand between them. A second caption is the same image's; a
+second image or name under one stem begins another sample.
 """
 
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from pipeline.captions.items import Item
+from pipeline.captions.items import Address, Item, Span
 from pipeline.captions.settings import TarSource
 from pipeline.runtime.errors import InputError
 
@@ -19,55 +23,99 @@ ENDINGS = {
     "image": "image",
 }
 BLOCK = 512  # of a tar file, bytes
+MOST_TEXT = 2**20  # bytes of a name or caption
 
 
-def read(root: Path, source: TarSource) -> Iterator[Item]:
-    """Yield the samples tar by tar. Of a tar cut off the whole samples are used; the rest is one fault."""
+@dataclass
+class _Sample:
+    stem: str
+    name: bytes | None = None
+    image: Address | None = None
+    captions: list[bytes] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        return self.image is not None and bool(self.captions)
+
+    def has(self, part: str) -> bool:
+        """Whether another such part belongs to another sample."""
+        return (part == "image" and self.image is not None) or (part == "name" and self.name is not None)
+
+
+def plan(root: Path, source: TarSource) -> list[Span]:
+    """One tar each, in the order of names; InputError when there is none."""
     paths = sorted(root.glob(source.path))
     if not paths:
         raise InputError(
             f"{root / source.path}: expected tar files, found none; put them there or mend the pattern"
         )
-    for path in paths:
-        yield from _samples(path, path.relative_to(root).as_posix())
+    return [Span(path=path.relative_to(root).as_posix()) for path in paths]
 
 
-def _samples(path: Path, name: str) -> Iterator[Item]:
-    stem, parts, whole = "", dict[str, bytes](), 0
-    with path.open("rb") as file:
+def read(root: Path, span: Span) -> Iterator[Item]:
+    """Yield the samples of a tar. Of one cut off the whole samples are used; the rest is one fault."""
+    tar, whole = span.path, 0
+    waiting: dict[str, _Sample] = {}  # a sample is whole, as far as is known, when another one's member comes
+    latest = ""
+    with (root / tar).open("rb") as file:
+        is_cut = False
         try:
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                for member in tar:
-                    member_stem, _, ending = member.name.rpartition(".")
-                    if not member.isfile() or ending not in ENDINGS:
-                        yield Item(f"{name}/{member.name}", fault="not a member of an RS5M sample")
-                        continue
-                    if member_stem != stem and parts:
-                        yield _item(name, stem, parts)
-                        whole, parts = whole + 1, {}
-                    stem = member_stem
-                    content = tar.extractfile(member)
-                    parts[ENDINGS[ending]] = content.read() if content else b""
-                    if len(parts[ENDINGS[ending]]) < member.size:
-                        raise tarfile.ReadError("unexpected end of data")
-                    tar.members.clear()  # type: ignore[attr-defined]  # else every header is kept in memory
-                # tarfile takes a damaged or missing header for the end, which is a block of zeros.
-                file.seek(tar.offset)
-                is_cut = file.read(BLOCK) != bytes(BLOCK)
+            for member in _members(file):
+                stem, _, ending = member.name.rpartition(".")
+                if not member.isreg() or member.issparse() or ending not in ENDINGS:
+                    yield Item(f"{tar}/{member.name}", fault="not a member of an RS5M sample")
+                    continue
+                part = ENDINGS[ending]
+                is_other = stem != latest and latest in waiting and waiting[latest].is_whole
+                for done in [latest] * is_other + [stem] * (stem in waiting and waiting[stem].has(part)):
+                    whole += waiting[done].is_whole
+                    yield _item(tar, waiting.pop(done))
+                latest = stem
+                _add(waiting.setdefault(stem, _Sample(stem)), part, member, tar, file)
         except (tarfile.TarError, EOFError):
             is_cut = True
-    if not is_cut and parts:
-        yield _item(name, stem, parts)
-    elif is_cut:
-        yield Item(name, fault=f"shard is cut off or damaged after {whole} whole samples; the rest is lost")
+    if is_cut:
+        yield Item(tar, fault=f"shard is cut off or damaged after {whole} whole samples; the rest is lost")
+        return
+    for sample in waiting.values():
+        yield _item(tar, sample)
 
 
-def _item(tar: str, stem: str, parts: dict[str, bytes]) -> Item:
-    missing = sorted({"image", "caption"} - set(parts))
+def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The members whose content is there; EOFError when it or the end of the tar is not."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            if member.offset_data + member.size > size:
+                raise EOFError
+            yield member
+            tar.members.clear()  # type: ignore[attr-defined]  # else every header is kept in memory
+        # tarfile takes a damaged or missing header for the end, which is a block of zeros.
+        file.seek(tar.offset)
+        if file.read(BLOCK) != bytes(BLOCK):
+            raise EOFError
+
+
+def _add(sample: _Sample, part: str, member: tarfile.TarInfo, tar: str, file: BinaryIO) -> None:
+    if part == "image":
+        sample.image = Address(tar, member.offset_data, member.size)
+        return
+    file.seek(member.offset_data)
+    content = file.read(min(member.size, MOST_TEXT))
+    if part == "name":
+        sample.name = content
+    else:
+        sample.captions.append(content)
+
+
+def _item(tar: str, sample: _Sample) -> Item:
+    parts = {"caption": sample.captions, "image": sample.image}
+    missing = [name for name, part in parts.items() if not part]
     if missing:
-        return Item(f"{tar}/{stem}", fault=f"sample without {' and '.join(missing)}")
+        return Item(f"{tar}/{sample.stem}", fault=f"sample without {' and '.join(missing)}")
     try:
-        name = parts.get("name", stem.encode()).decode().strip()
-        return Item(name or stem, parts["image"], [parts["caption"].decode()])
+        name = (sample.name or b"").decode().strip() or sample.stem
+        return Item(name, sample.image, [caption.decode() for caption in sample.captions])
     except UnicodeDecodeError:
-        return Item(f"{tar}/{stem}", fault="name or caption is not UTF-8")
+        return Item(f"{tar}/{sample.stem}", fault="name or caption is not UTF-8")

@@ -1,16 +1,20 @@
 """Settings of the caption sources."""
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.runtime.settings import Settings
+
+PIL_PIXELS = 178_956_970  # Pillow opens no larger image
+Column = str | int  # name in the header, or place from 0 on
 
 
 class SourceBase(Settings):
     """What every source has; paths are relative to the root that the captions manifest names."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_]+$", max_length=60)
     path: str
     quality: Literal["clean", "rough"]
     licence: str
@@ -22,20 +26,37 @@ class KarpathySource(SourceBase):
 
     kind: Literal["karpathy"]
     images: str  # folder of the images
+    labels: str | None = None  # pattern whose one group finds an image's class in its file name
+
+    @field_validator("labels")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        try:
+            if pattern is None or re.compile(pattern).groups == 1:
+                return pattern
+        except re.error as error:
+            raise ValueError(f"expected a regular expression, found {error}") from None
+        raise ValueError(f"expected a regular expression with one group, found {pattern!r}")
 
 
-class VocSource(SourceBase):
-    """Detection boxes in DIOR's layout; path: its folder."""
+class BoxSource(SourceBase):
+    """Detection boxes; path: a folder, below which the other paths lie."""
 
-    kind: Literal["voc"]
-    splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+    kind: Literal["boxes"]
+    format: Literal["voc", "dota", "visdrone", "coco"]
+    images: tuple[str, ...] = Field(min_length=1)  # folders
+    annotations: tuple[str, ...] = Field(min_length=1)  # folders of files named as the images; coco: files
+    lists: tuple[str, ...] = ()  # files of image names without ending; none: every image and annotation
 
 
 class MaskSource(SourceBase):
-    """Semantic colour masks in iSAID's layout; path: its folder."""
+    """Semantic masks; path: a folder, below which the other paths lie."""
 
-    kind: Literal["isaid"]
-    splits: tuple[Literal["train", "val"], ...] = ("train", "val")
+    kind: Literal["masks"]
+    table: Literal["isaid", "isprs", "loveda"]  # the masks' colours or ids
+    folders: tuple[tuple[str, str], ...] = Field(min_length=1)  # of images, and of their masks
+    image_end: str = ".png"  # of file names
+    mask_end: str = ".png"  # stands in the place of image_end
     tile: int | None = Field(default=None, ge=16)  # side in pixels of the windows cut from large images
 
 
@@ -46,16 +67,32 @@ class TarSource(SourceBase):
 
 
 class CsvSource(SourceBase):
-    """SkyScript's CSV; path: the file."""
+    """A table of image names and captions, such as SkyScript's, RemoteCLIP's or RS5M's; path: the file."""
 
-    kind: Literal["skyscript"]
-    images: str  # folder that the column filepath starts from
-    columns: tuple[Literal["title", "title_multi_objects"], ...] = Field(default=("title",), min_length=1)
+    kind: Literal["csv"]
+    images: str  # folder that the names start from
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    header: bool = True  # whether the first line names the columns
+    image: Column = "filepath"
+    captions: tuple[Column, ...] = Field(default=("title",), min_length=1)
+
+    @model_validator(mode="after")
+    def _names_need_a_header(self) -> Self:
+        if not self.header and any(isinstance(column, str) for column in (self.image, *self.captions)):
+            raise ValueError("without a header, image and captions are places of columns: 0, 1, ...")
+        return self
 
 
 Source = Annotated[
-    KarpathySource | VocSource | MaskSource | TarSource | CsvSource, Field(discriminator="kind")
+    KarpathySource | BoxSource | MaskSource | TarSource | CsvSource, Field(discriminator="kind")
 ]
+
+
+class Language(Settings):
+    """When a caption counts as not English."""
+
+    min_words: int = Field(ge=1)  # shorter captions are not judged
+    min_probability: float = Field(ge=0, le=1)  # of another language, above which a caption falls out
 
 
 class CollectCaptions(Settings):
@@ -65,12 +102,14 @@ class CollectCaptions(Settings):
     include_overlapping: bool  # also take sources with overlaps_evaluation
     centre: float = Field(gt=0, lt=1)  # side of the centre region of box captions, share of the image's side
     max_words: int = Field(ge=1)  # longest caption, words
+    latin_share: float = Field(ge=0, le=1)  # least share of a caption's letters that are Latin
+    language: Language | None  # None: any
     min_side: int = Field(ge=1)  # smallest image, pixels
-    max_pixels: int = Field(ge=1)  # largest image, pixels
+    max_pixels: int = Field(ge=1, le=PIL_PIXELS)  # largest image, pixels
     max_broken: float = Field(ge=0, le=1)  # share of missing or broken images that makes a source an error
-    duplicate_distance: int = Field(ge=0, le=16)  # images whose 64-bit hashes differ in fewer bits are one
+    duplicate_distance: int = Field(ge=0, le=5)  # images whose 64-bit hashes differ in fewer bits are one
     val_share: float = Field(ge=0, lt=1)  # held-out share of clean sources without splits of their own
-    shard_samples: int = Field(ge=1)
+    shard_samples: int = Field(ge=1)  # images of a unit of work, whose kept ones are a shard; a tar is one
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")

@@ -1,10 +1,11 @@
 """Webdataset shards of image-text pairs with an index that allows jumping to any sample.
 
-`<kind>/<kind>-000000.tar`, ... hold the members `<key>.jpg|png`, `<key>.json` (source, item, captions,
+`<kind>/<source>-000000.tar`, ... hold the members `<key>.jpg|png`, `<key>.json` (source, item, captions,
 licence) and `<key>.txt` (first caption). `<kind>.parquet` has one row per sample in the order of the shards:
 
 key, shard (path relative to the index), offset and size (bytes: the sample's members in the shard), sha256
-(of these bytes), source, item (image's name in its source), split (train or val), captions (list of str).
+(of these bytes), source, item (image's name in its source), split (train or val), captions (list of str),
+label (class in words or null), hash (uint64, perceptual).
 """
 
 import hashlib
@@ -12,16 +13,17 @@ import json
 import os
 import tarfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import open_parquet
 
 SCHEMA = pa.schema(
     [
@@ -34,6 +36,8 @@ SCHEMA = pa.schema(
         ("item", pa.string()),
         ("split", pa.string()),
         ("captions", pa.list_(pa.string())),
+        ("label", pa.string()),
+        ("hash", pa.uint64()),
     ]
 )
 IMAGE_ENDINGS = ("jpg", "png")
@@ -41,105 +45,65 @@ OPEN_FILES = 64
 BLOCK = 512  # of a tar file, bytes
 
 
-class ShardWriter:
-    """Writes `<kind>/<kind>-*.tar` and `<kind>.parquet` into a folder; memory holds the rows of one shard."""
+class Sample(NamedTuple):
+    """A pair with its facts: the index's columns, and the image as encoded with the ending of its member."""
 
-    def __init__(self, folder: Path, kind: str, samples: int) -> None:
-        """samples: of a full shard."""
-        self.folder = folder
-        self.kind = kind
-        self.samples = samples
-        self._number = 0
-        self._rows: list[dict[str, Any]] = []
-        self._file: BinaryIO | None = None
-        self._tar: Any = None
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        self._index = pq.ParquetWriter(folder / f"{kind}.parquet", SCHEMA)
+    key: str
+    image: bytes
+    ending: str
+    captions: list[str]
+    source: str
+    item: str
+    split: str
+    licence: str
+    label: str | None
+    hash: int
 
-    def write(
-        self,
-        key: str,
-        image: bytes,
-        ending: Literal["jpg", "png"],
-        captions: Sequence[str],
-        *,
-        source: str,
-        item: str,
-        split: str,
-        licence: str,
-    ) -> None:
-        """Append a sample."""
-        if self._tar is None:
-            self._open()
-        record = {"captions": list(captions), "item": item, "licence": licence, "source": source}
-        offset = self._tar.tarstream.offset
-        self._tar.write(
-            {
-                "__key__": key,
-                ending: image,
+
+def write_shard(path: Path, name: str, samples: Iterable[Sample]) -> list[dict[str, Any]]:
+    """Write a shard in webdataset's layout and return its rows of the index; one sample is in memory.
+
+    Fixed time and owner: equal samples give equal bytes.
+    """
+    rows = []
+    with path.open("wb") as file:
+        for sample in samples:
+            row = {key: value for key, value in sample._asdict().items() if key in SCHEMA.names}
+            record = {key: getattr(sample, key) for key in ("captions", "item", "licence", "source")}
+            members = {
+                sample.ending: sample.image,
                 "json": json.dumps(record, sort_keys=True, ensure_ascii=False).encode(),
-                "txt": captions[0].encode(),
+                "txt": sample.captions[0].encode(),
             }
-        )
-        size = self._tar.tarstream.offset - offset
-        row = {"key": key, "offset": offset, "size": size, "source": source, "item": item, "split": split}
-        self._rows.append({**row, "shard": self._name, "captions": list(captions)})
-        if len(self._rows) == self.samples:
-            self._close_shard()
+            content = b"".join(_member(f"{sample.key}.{ending}", one) for ending, one in members.items())
+            digest = hashlib.sha256(content).hexdigest()
+            rows.append({**row, "shard": name, "offset": file.tell(), "size": len(content), "sha256": digest})
+            file.write(content)
+        file.write(bytes(2 * BLOCK))
+    return rows
 
-    def close(self) -> None:
-        """Finish the last shard and the index."""
-        if self._tar is not None:
-            self._close_shard()
-        self._index.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    @property
-    def _name(self) -> str:
-        return f"{self.kind}/{self.kind}-{self._number:06d}.tar"
-
-    def _open(self) -> None:
-        import webdataset
-
-        self._file = (self.folder / self._name).open("wb")
-        # Fixed time and owner: equal samples give equal bytes.
-        self._tar = webdataset.TarWriter(
-            self._file, user="", group="", mtime=0, encoder=False, compress=False
-        )
-
-    def _close_shard(self) -> None:
-        self._tar.close()
-        if self._file:
-            self._file.close()
-        with (self.folder / self._name).open("rb") as file:
-            for row in self._rows:
-                file.seek(row["offset"])
-                row["sha256"] = hashlib.sha256(file.read(row["size"])).hexdigest()
-        self._index.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
-        self._tar, self._file, self._rows = None, None, []
-        self._number += 1
+def _member(name: str, content: bytes) -> bytes:
+    header = tarfile.TarInfo(name)
+    header.size, header.mode = len(content), 0o444
+    return header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % BLOCK)
 
 
 class Pairs:
     """The samples of an index, read in any order; an image is read from its shard when asked for."""
 
     def __init__(self, folder: Path, kind: str, split: Literal["train", "val"] | None = None) -> None:
-        """Read `<kind>.parquet` of a folder that `ShardWriter` wrote, all of it or one split.
+        """Read `<kind>.parquet` of a folder that `collect` wrote, all of it or one split.
 
         Raises InputError when it is missing, broken or of another form.
         """
         self.folder = folder
         path = folder / f"{kind}.parquet"
-        columns = ["key", "shard", "offset", "size", "source", "item", "captions"]
+        columns = [name for name in SCHEMA.names if name not in ("sha256", "split")]
         try:
-            with path.open("rb") as file:
-                table = pq.read_table(file, columns=[*columns, "split"])
-        except (OSError, pa.ArrowException) as error:
+            with open_parquet(path) as file:
+                table = file.read([*columns, "split"]).select([*columns, "split"])
+        except (OSError, KeyError, pa.ArrowException) as error:
             raise InputError(
                 f"{path}: expected an index of shards, found {error}; run collect_captions"
             ) from None
@@ -169,6 +133,14 @@ class Pairs:
     def items(self) -> list[str]:
         """Name of each sample's image in its source."""
         return list(self._column("item"))
+
+    def labels(self) -> list[str | None]:
+        """Class of each sample's image in words, where its source has classes."""
+        return list(self._column("label"))
+
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """Perceptual hash of each sample's image."""
+        return self._table["hash"].to_numpy()
 
     def captions(self, place: int) -> list[str]:
         """Captions of one sample, at least one."""

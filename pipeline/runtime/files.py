@@ -4,13 +4,17 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from pipeline.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 PARTIAL = ".partial"  # also in .dvcignore: what a killed run leaves behind is nobody's dependency
 
@@ -88,6 +92,28 @@ def write_table(path: Path | str, frame: pd.DataFrame) -> None:
             raise ValueError(f"{path}: tables are .parquet or .csv")
 
 
+def write_row_groups(path: Path | str, frames: Iterable[pd.DataFrame], schema: "pa.Schema") -> None:
+    """Write frames as the row groups of one Parquet file; only one of them is in memory."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with atomic_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        for frame in frames:
+            table = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+            writer.write_table(table.replace_schema_metadata(None))
+
+
+def open_parquet(path: Path | str) -> "pq.ParquetFile":
+    """The file, to be closed by `with`; what pyarrow raises.
+
+    Not by pq.read_table: of a path it would take folders named key=value for partitions, and a Python file
+    may be let go by one of Arrow's threads while the interpreter ends, which aborts the process.
+    """
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path)
+
+
 def read_table(path: Path | str, *columns: str) -> pd.DataFrame:
     """Read a Parquet or CSV table and check that it has `columns`.
 
@@ -98,11 +124,8 @@ def read_table(path: Path | str, *columns: str) -> pd.DataFrame:
         raise InputError(f"{path}: expected this table, found none; run the stage that writes it")
     try:
         if path.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            # Not by path: pyarrow would take folders named key=value for partitions.
-            with path.open("rb") as file:
-                frame = pq.read_table(file).to_pandas()
+            with open_parquet(path) as file:
+                frame = file.read().to_pandas()
         else:
             frame = pd.read_csv(path)
     except (ValueError, OSError) as error:  # pyarrow's and pandas' parsing errors are ValueErrors

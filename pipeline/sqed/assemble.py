@@ -5,6 +5,7 @@ split_patch, source, x, y, width, height, path and label_path (below the folder)
 confidence_<method> and confusion_<method> (C*C integers, row by row, truth x predicted) for each method.
 methods/<method>.parquet: the tables of `pipeline.sqed.labels`, all data sets one after the other.
 patches/<dataset>/<patch_id>.png, labels/<dataset>/<patch_id>.png: as `pipeline.sqed.build` wrote them.
+overlap.csv: patches that resemble images of the collected pairs, see `pipeline.sqed.overlap`.
 datasets.json: {data set: content of its counts.json, and `splits` (train and test patches by rule)}.
 README.md: the data card.
 """
@@ -17,10 +18,12 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.captions.shards import Pairs
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json, read_table, write_json, write_table
 from pipeline.runtime.progress import progress
 from pipeline.sqed.card import data_card
+from pipeline.sqed.overlap import find_overlap
 
 SPLITS = {"unit": "split", "patch": "split_by_patch"}  # rule -> its column in build_sqed's patches.parquet
 PATCH_COLUMNS = (
@@ -35,11 +38,14 @@ def assemble(
     labels: Mapping[str, Path],
     methods: Mapping[str, str],
     split: str,
+    pairs: Mapping[str, Pairs],
+    distance: int,
     out: Path,
 ) -> pd.DataFrame:
     """Write RS-SQED to the folder `out`, from the builds and labels of the data sets (name -> folder).
 
-    methods: name -> title; split: rule of the column of that name, unit or patch. Returns the index.
+    methods: name -> title; split: rule of the column of that name, unit or patch; pairs, distance: see
+    `find_overlap`. Returns the index.
     A patch that no method could be judged on (wholly ignored) is left out. Raises InputError when the
     methods' labels are not of the same patches, a picture is missing, or two patches have one id or two data
     sets one title.
@@ -76,7 +82,10 @@ def assemble(
     for method, some in tables.items():
         write_table(out / "methods" / f"{method}.parquet", pd.concat(some, ignore_index=True))
     write_json(out / "datasets.json", facts)
-    (out / "README.md").write_text(data_card(index, facts, methods, split), encoding="utf-8", newline="\n")
+    overlap = find_overlap(index["patch_id"], (out / path for path in index["path"]), pairs, distance)
+    write_table(out / "overlap.csv", overlap)
+    card = data_card(index, facts, methods, split, overlap, distance)
+    (out / "README.md").write_text(card, encoding="utf-8", newline="\n")
     return index
 
 

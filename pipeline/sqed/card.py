@@ -20,11 +20,17 @@ PASSING_ON = {
 
 
 def data_card(
-    index: pd.DataFrame, facts: Mapping[str, Mapping[str, Any]], methods: Mapping[str, str], split: str
+    index: pd.DataFrame,
+    facts: Mapping[str, Mapping[str, Any]],
+    methods: Mapping[str, str],
+    split: str,
+    overlap: pd.DataFrame,
+    distance: int,
 ) -> str:
     """The card as Markdown.
 
-    facts: content of datasets.json; methods: name -> title; split: the run's rule.
+    facts: content of datasets.json; methods: name -> title; split: the run's rule; overlap, distance: of
+    `pipeline.sqed.overlap.find_overlap`.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -46,6 +52,8 @@ def data_card(
         subsets=index["subset"].value_counts(sort=False).to_dict(),
         means=means.to_dict("index"),
         leaked={name: leaked(index[index["dataset"] == name]) for name in facts},
+        overlapping=int(overlap["patch_id"].nunique()),
+        distance=distance,
         passing_on=passing_on,
         synthetic=[one["title"] for one in facts.values() if one["synthetic"]],
     )

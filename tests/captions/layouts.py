@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter
 
-from pipeline.captions.settings import CollectCaptions
+from pipeline.captions.items import Item
+from pipeline.captions.settings import CollectCaptions, Source
+from pipeline.captions.sources import plan_source, read_span
 
 SIDE = 48
 
@@ -72,6 +75,8 @@ def settings(sources: list[dict[str, object]], **changes: object) -> CollectCapt
         "include_overlapping": False,
         "centre": 0.5,
         "max_words": 50,
+        "latin_share": 0.5,
+        "language": {"min_words": 6, "min_probability": 0.8},
         "min_side": 16,
         "max_pixels": 10**6,
         "max_broken": 0.5,
@@ -82,6 +87,20 @@ def settings(sources: list[dict[str, object]], **changes: object) -> CollectCapt
         "sources": [{"licence": "test", **source} for source in sources],
     }
     return CollectCaptions.model_validate({**values, **changes})
+
+
+def spans(root: Path, samples: int = 100, **source: object) -> list[list[Item]]:
+    """The items of a source, by span."""
+    values = {"name": "source", "quality": "clean", "licence": "test", **source}
+    made: Source = TypeAdapter(Source).validate_python(values)
+    return [
+        list(read_span(root, made, span, settings([values]))) for span in plan_source(root, made, samples)
+    ]
+
+
+def items(root: Path, **source: object) -> list[Item]:
+    """The items of a source."""
+    return [item for span in spans(root, **source) for item in span]  # type: ignore[arg-type]
 
 
 RSICD: dict[str, object] = {

@@ -25,7 +25,17 @@ def test_counts_are_spelled_as_published() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "more"), [("bus", "buses"), ("factory", "factories"), ("bay", "bays"), ("bridge", "bridges")]
+    ("one", "more"),
+    [
+        ("bus", "buses"),
+        ("factory", "factories"),
+        ("bay", "bays"),
+        ("bridge", "bridges"),
+        ("ground track field", "ground track fields"),
+        ("person", "people"),
+        ("aircraft", "aircraft"),
+        ("area of low vegetation", "areas of low vegetation"),
+    ],
 )
 def test_plural(one: str, more: str) -> None:
     assert plural(one) == more
@@ -91,3 +101,6 @@ def test_colours_become_classes_and_a_foreign_colour_is_named() -> None:
     colours[1, 0] = (1, 2, 3)
     with pytest.raises(ValueError, match=r"\(1, 2, 3\) is not in the code table"):
         classes_of(colours, table)
+    assert classes_of(np.array([[0, 7], [2, 0]], np.uint8), [0, 2, 7]).tolist() == [[0, 2], [1, 0]]
+    with pytest.raises(ValueError, match="id 3 is not in the code table"):
+        classes_of(np.array([[3]], np.uint8), [0, 2, 7])

@@ -1,5 +1,6 @@
 """RS-SQED as a folder that stands alone: read like any user would, from a copy, and through DVC."""
 
+import io
 import itertools
 import os
 import shutil
@@ -7,11 +8,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import imagehash
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.captions.shards import SCHEMA, Pairs
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_folder, checksum, read_json, read_table, write_json, write_table
 from pipeline.sqed.assemble import assemble, place
@@ -90,7 +95,8 @@ def sources(tmp_path: Path) -> Path:
 def make(sources: Path, out: Path, names: tuple[str, ...] = tuple(SETS), **more: Any) -> pd.DataFrame:
     with atomic_folder(out) as folder:
         builds, labels = ({name: sources / kind / name for name in names} for kind in ("build", "label"))
-        return assemble(builds, labels, METHODS, more.pop("split", "unit"), folder, **more)
+        pairs = more.pop("pairs", {})
+        return assemble(builds, labels, METHODS, more.pop("split", "unit"), pairs, 2, folder, **more)
 
 
 def test_a_moved_copy_of_the_folder_alone_is_whole(tmp_path: Path, sources: Path) -> None:
@@ -166,6 +172,23 @@ def test_card(tmp_path: Path, sources: Path) -> None:
     space: dict[str, Any] = {}
     exec(example, space)
     assert space["image"].size == space["label"].size == (SIDE, SIDE)
+
+
+def test_patches_that_resemble_caption_images_are_listed(tmp_path: Path, sources: Path) -> None:
+    patches = {path.stem: path.read_bytes() for path in sources.glob("build/*/patches/*.png")}
+    value = int(str(imagehash.phash(Image.open(io.BytesIO(patches["dubai_1"])))), 16)
+    rows = {"clean": {"a": value ^ 4, "b": value ^ 5}, "rough": {"c": value, "d": ~value % 2**64}}
+    for kind, hashes in rows.items():
+        table = [
+            {"key": key, "shard": "x", "captions": ["word"], "split": "train", "hash": one}
+            for key, one in hashes.items()
+        ]
+        pq.write_table(pa.Table.from_pylist(table, SCHEMA), tmp_path / f"{kind}.parquet")
+    pairs = {kind: Pairs(tmp_path, kind) for kind in rows}
+    make(sources, tmp_path / "sqed", pairs=pairs)
+    found = (tmp_path / "sqed/overlap.csv").read_text().splitlines()
+    assert found == ["patch_id,kind,key,distance", "dubai_1,clean,a,1", "dubai_1,rough,c,0"]
+    assert "\n1 of the 11 patches resemble an image" in (tmp_path / "sqed/README.md").read_text()
 
 
 def test_licences_say_what_may_be_passed_on() -> None:

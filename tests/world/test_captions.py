@@ -11,13 +11,18 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.captions import isaid, karpathy, rs5m, skyscript, voc
-from pipeline.captions.settings import CsvSource, KarpathySource, MaskSource, TarSource, VocSource
+from pipeline.captions.detection import parse_voc
+from pipeline.captions.pictures import fetch
+from pipeline.captions.settings import CollectCaptions
+from pipeline.captions.sources import is_wanted, plan_source, read_span
+from pipeline.commands.parameters import read_yaml
 from pipeline.runtime.files import checksum
 from pipeline.world.caption_sources import _noise_kind, make_captions, shoot
 from pipeline.world.classes import Ground
+from pipeline.world.sentences import SCENES
 from pipeline.world.settings import MakeCaptions
 
+FALLBACKS = ("grassland", "parking area")  # scenes that no archetype promises
 SETTINGS = MakeCaptions(
     seed=5,
     rsicd=40,
@@ -90,51 +95,17 @@ def test_every_reader_reads_every_image_with_captions(
     out: Path, truth: dict[tuple[str, str], set[str]]
 ) -> None:
     root = out / "sources"
-    read = {
-        "rsicd": karpathy.read(
-            root,
-            KarpathySource(
-                name="rsicd",
-                kind="karpathy",
-                path="rsicd/dataset_rsicd.json",
-                images="rsicd/RSICD_images",
-                quality="clean",
-                licence="own",
-            ),
-        ),
-        "dior": voc.read(
-            root,
-            VocSource(name="dior", kind="voc", path="dior", quality="clean", licence="own"),
-            centre=0.5,
-            seed=0,
-        ),
-        "isaid": isaid.read(
-            root,
-            MaskSource(name="isaid", kind="isaid", path="isaid", quality="clean", licence="own"),
-            centre=0.5,
-            seed=0,
-            max_pixels=10**6,
-        ),
-        "rs5m": rs5m.read(
-            root, TarSource(name="rs5m", kind="rs5m", path="rs5m/train/*.tar", quality="rough", licence="own")
-        ),
-        "skyscript": skyscript.read(
-            root,
-            CsvSource(
-                name="skyscript",
-                kind="skyscript",
-                path="skyscript/SkyScript_train_unfiltered_5M.csv",
-                images="skyscript",
-                quality="rough",
-                licence="own",
-            ),
-        ),
-    }
-    for name, items in read.items():
-        found = list(items)
-        assert [item.fault for item in found] == [None] * getattr(SETTINGS, name)
-        assert all(item.captions and all(item.captions) and item.image for item in found)
-        assert {(name, item.name) for item in found} == {key for key in truth if key[0] == name}
+    profile = read_yaml(Path(__file__).parents[2] / "configs/embedded.yaml")
+    settings = CollectCaptions.model_validate(profile["collect_captions"])
+    for source in (source for source in settings.sources if is_wanted(source, settings)):
+        spans = plan_source(root, source, 5)
+        found = [item for span in spans for item in read_span(root, source, span, settings)]
+        assert [item.fault for item in found] == [None] * getattr(SETTINGS, source.name)
+        assert all(item.captions and all(item.captions) for item in found)
+        assert all(item.address and fetch(root, item.address, 96**2) for item in found)
+        assert {(source.name, item.name) for item in found} == {key for key in truth if key[0] == source.name}
+        if source.name == "rsicd":
+            assert {item.label for item in found} <= {*(scene for scene, _ in SCENES.values()), *FALLBACKS}
 
 
 def test_masks_and_boxes_agree_with_the_truth(out: Path, truth: dict[tuple[str, str], set[str]]) -> None:
@@ -157,7 +128,7 @@ def test_masks_and_boxes_agree_with_the_truth(out: Path, truth: dict[tuple[str, 
             assert (mask == colour).all(-1).any() == (name in visible)
     names = {"vehicle": "car", "ship": "ship", "storagetank": "storage tank", "tenniscourt": "tennis court"}
     for path in sorted((out / "sources/dior/Annotations/Horizontal Bounding Boxes").iterdir()):
-        boxes, width, height = voc.parse(path)
+        boxes, width, height = parse_voc(path)
         assert (width, height) == (96, 96)
         visible = truth["dior", f"{path.stem}.jpg"] & set(names.values())
         assert {names[box.label.replace(" ", "")] for box in boxes} == visible

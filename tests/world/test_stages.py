@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.commands.parameters import load_profile
 from pipeline.commands.stage import Stage
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import checksum
+from pipeline.runtime.files import checksum, read_json
 from pipeline.scenes.manifest import Manifest, check_unchanged, list_files, read_manifest
 from pipeline.scenes.registry import DATASETS, dataset
 from pipeline.world.scene_settings import LovedaSource, MakeLoveda, UavidSource
@@ -93,14 +93,15 @@ def test_prepare_captions_writes_sources_truth_and_manifest(here: Path) -> None:
     prepare_captions.main(stage_of("prepare_captions", PrepareCaptions(root="raw", make=CAPTIONS)))
     folder = here / "data/embedded/prepare_captions"
     assert {path.name for path in folder.iterdir()} == {
+        "files.parquet",
         "manifest.json",
         "objects.json",
         "sources",
         "truth.parquet",
     }
-    manifest = read_manifest(folder / "manifest.json")
-    assert set(manifest.sources) == {"rsicd", "dior", "isaid", "rs5m", "skyscript"}
-    assert manifest.sources["rsicd"]["files"] == 7
+    sources = read_json(folder / "manifest.json")["sources"]
+    assert set(sources) == {"rsicd", "dior", "isaid", "rs5m", "skyscript"}
+    assert sources["rsicd"]["files"] == 7
     first = checksum(folder)
     prepare_captions.main(stage_of("prepare_captions", PrepareCaptions(root="raw", make=CAPTIONS)))
     assert checksum(folder) == first

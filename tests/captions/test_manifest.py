@@ -1,0 +1,66 @@
+"""The list of all files: complete, sorted, and resumed where it stopped."""
+
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.captions import manifest
+from pipeline.captions.manifest import write_manifest
+from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import checksum, read_json
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("b/2.jpg", "b/10.jpg", "a/deep/x", "a/z", "a.csv"):
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "root/nowhere").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "root/pipe")
+    (tmp_path / "out").mkdir()
+    return tmp_path / "root"
+
+
+def test_lists_all_files_and_resumes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "BATCH", 2)
+    out, log = root.parent / "out", root.parent / "log.sqlite"
+    sources = write_manifest(out, Path("data/raw"), root, threads=2, log=log)
+    table = pd.read_parquet(out / "files.parquet")
+    names = ["a.csv", "a/deep/x", "a/z", "b/10.jpg", "b/2.jpg"]
+    rows = [(name, len(name), checksum(root / name)) for name in names]
+    assert list(table.itertuples(index=False, name=None)) == rows
+    content = read_json(out / "manifest.json")
+    lines = "".join(f"{name} {size} {digest}\n" for name, size, digest in rows)
+    assert content == {
+        "root": "data/raw",
+        "sources": sources,
+        "sha256": hashlib.sha256(lines.encode()).hexdigest(),
+    }
+    assert sources["a"] == {"files": 2, "bytes": 11}
+
+    with sqlite3.connect(log) as database:  # digests that no file has: these must be taken from the log
+        database.execute("UPDATE files SET sha256 = 'known'")
+        database.execute("DELETE FROM files WHERE path = 'b/10.jpg'")
+    (root / "a/z").write_text("changed")
+    (root / "b/2.jpg").unlink()
+    write_manifest(out, Path("data/raw"), root, log=log)
+    again = pd.read_parquet(out / "files.parquet").set_index("path")["sha256"]
+    assert again.to_dict() == {
+        "a.csv": "known",
+        "a/deep/x": "known",
+        "a/z": checksum(root / "a/z"),
+        "b/10.jpg": checksum(root / "b/10.jpg"),
+    }
+
+
+def test_bad_folders(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gone: expected the files of a source, found none"):
+        write_manifest(tmp_path / "out", tmp_path / "gone", tmp_path / "gone")
+    (root / "line\nbreak").write_text("")
+    with pytest.raises(InputError, match="no plain text"):
+        write_manifest(tmp_path / "out", root, root)
