@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.captions.order import addresses, open_rgb, rotate
 from pipeline.captions.shards import Pairs
 from pipeline.clip.model import Clip, Transform
-from pipeline.clip.settings import Augmentation
+from pipeline.clip.settings import Augmentation, ClipTraining
 
 SAMPLE = 1  # stream of random numbers; 0 is the order's
 
@@ -36,26 +35,40 @@ class TrainingPairs(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __getitem__(self, address: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """(3, S, S) float32 image and (context) int64 text."""
         epoch, place = address
-        rng = np.random.default_rng([self.seed, SAMPLE, epoch, place])
+        draws = np.random.SeedSequence([self.seed, SAMPLE, epoch, place]).generate_state(4).tolist()
         part = int(np.searchsorted(self.ends, place, side="right"))
         pairs, inside = self.pairs[part], place - int(self.ends[part]) + len(self.pairs[part])
         captions = pairs.captions(inside)
-        caption = captions[int(rng.integers(len(captions)))]
+        caption = captions[draws[0] % len(captions)]
         image = open_rgb(pairs.image(inside))
         if self.rotate:
-            image = rotate(image, int(rng.integers(4)))
-        return _seeded(self.transform, image, int(rng.integers(2**32))), self.tokenizer([caption])[0]
+            image = rotate(image, draws[1] % 4)
+        # open_clip's and timm's transforms draw from these two global states. They are not put back: nothing
+        # else draws from them during a training, and that would take ten times as long.
+        torch.default_generator.manual_seed(draws[2])  # torch.manual_seed would look up every accelerator
+        random.seed(draws[3])
+        return self.transform(image), self.tokenizer([caption])[0]
 
 
 def training_batches(
-    data: TrainingPairs, batch: int, start: int, stop: int, *, workers: int, pin_memory: bool
+    data: TrainingPairs,
+    settings: ClipTraining,
+    start: int,
+    stop: int,
+    *,
+    workers: int,
+    pin_memory: bool,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of the steps start...stop."""
-    places = addresses(len(data), batch, data.seed, start, stop)
+    """Of the batches of the steps start...stop the `rank`-th of `ranks` equal slices."""
+    share = settings.batch // ranks
+    sizes = [size for pairs in data.pairs for size in np.bincount(pairs.shard_numbers).tolist()]
+    places = addresses(sizes, settings.batch, settings.seed, settings.window, start, stop)
     # A generator of its own: a resumed run must not shift the global random state once more.
     yield from DataLoader(
         data,
-        batch_sampler=_Once(places, stop - start),
+        batch_sampler=_Once((batch[rank * share : (rank + 1) * share] for batch in places), stop - start),
         num_workers=workers,
         pin_memory=pin_memory,
         generator=torch.Generator(),
@@ -89,17 +102,3 @@ class _Once:
 
     def __len__(self) -> int:
         return self.length
-
-
-def _seeded(transform: Transform, image: Image.Image, seed: int) -> torch.Tensor:
-    """Call a transform that draws from the global states of torch, Python and (timm's) NumPy."""
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would look up every accelerator
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        return transform(image)
-    finally:
-        torch.set_rng_state(states[0])
-        random.setstate(states[1])
-        np.random.set_state(states[2])  # noqa: NPY002

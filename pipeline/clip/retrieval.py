@@ -16,8 +16,8 @@ def recall(
     written for; every image has at least one. The best of an image's texts counts. A wrong candidate that is
     as similar as the right one is placed before it: equal captions or a collapsed model earn nothing.
     """
-    to_text = _ranks(images, texts, torch.arange(len(images), device=images.device), owners)
-    to_image = _ranks(texts, images, owners, torch.arange(len(images), device=images.device))
+    to_text = wrong_before(images, texts, torch.arange(len(images), device=images.device), owners)
+    to_image = wrong_before(texts, images, owners, torch.arange(len(images), device=images.device))
     return {
         f"{name}_recall_{k}": round((values < k).double().mean().item(), 6)
         for name, values in (("text", to_text), ("image", to_image))
@@ -25,7 +25,7 @@ def recall(
     }
 
 
-def _ranks(
+def wrong_before(
     queries: torch.Tensor, candidates: torch.Tensor, query_owner: torch.Tensor, owner: torch.Tensor
 ) -> torch.Tensor:
     """Number of wrong candidates at least as similar to each query as its best right one."""

@@ -20,6 +20,14 @@ class ClipModel(Settings):
     seed: int = Field(ge=0)  # of the random start
 
 
+class PublishedEncoder(Settings):
+    """A CLIP that others trained, beside CLIP-RS (Table 7)."""
+
+    model: str | dict[str, Any]  # as ClipModel's
+    pretrained: str  # a tag that open_clip publishes for the name, or a file of weights
+    quick_gelu: bool | Literal["auto"]  # its activation; auto: the one that retrieves better
+
+
 class Augmentation(Settings):
     """Augmentation by open_clip's own training transform, after the rotation."""
 
@@ -36,7 +44,9 @@ class ClipTraining(Settings):
     seed: int = Field(ge=0)  # of order, captions and augmentation
     steps: int | None = Field(ge=1)  # exactly one of steps and epochs
     epochs: int | None = Field(ge=1)
-    batch: int = Field(ge=2)
+    batch: int = Field(ge=2)  # pairs, over all processes
+    micro_batch: int | None = Field(ge=1)  # pairs per forward pass of a process; null: its whole share
+    window: int = Field(ge=1)  # shards whose samples are shuffled together
     learning_rate: float = Field(gt=0)
     warm_up: int = Field(ge=0)  # steps
     weight_decay: float = Field(ge=0)
@@ -62,6 +72,7 @@ class ScoreSimilarity(Settings):
     batch: int = Field(ge=1)
     precision: Precision
     bins: int = Field(ge=1)  # of the histogram
+    examples: int = Field(ge=0)  # pairs of each group (lowest, middle, highest score) that the report shows
 
     @model_validator(mode="after")
     def _one_split(self) -> Self:

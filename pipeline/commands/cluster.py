@@ -1,7 +1,9 @@
 """`python -m pipeline submit STAGE`: the cells of a stage as array tasks of a SLURM cluster, by submitit.
 
 A task runs the stage's own command, which fills the store of checkpoints on the shared disk; none runs DVC.
-One repro afterwards, on one node, finds the final states there and records them in seconds each.
+One repro afterwards, on one node, finds the final states there and records them in seconds each. `--parts N`
+makes N tasks of a stage that works through shards, each with its own shards; `--nodes N` runs a training's
+command on N nodes.
 """
 
 import contextlib
@@ -11,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,15 @@ import submitit
 from pipeline.commands import dvc_files
 from pipeline.commands.board import Board, tail
 from pipeline.commands.parameters import load
-from pipeline.commands.repro import GRACE, GUARD, LOGS, cores, stop_signals
+from pipeline.commands.repro import (
+    DISTRIBUTED,
+    GRACE,
+    GUARD,
+    LOGS,
+    cores,
+    gpu_names,
+    stop_signals,
+)
 from pipeline.commands.stage import CHECKPOINTS
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json, write_json
@@ -30,6 +41,8 @@ RECORD = FOLDER / "tasks.json"  # cell -> folder and number of its last task
 POLL = 3.0  # seconds between two questions to SLURM
 UNSEEN = 30.0  # seconds that a shared disk may need to show a result
 STAY = 600.0  # seconds that SLURM may need to end a task whose training it has ended
+# Stages that take parts, and how often these run: what collecting writes depends on all that it has read.
+ROUNDS = {"collect_captions": 2, "score_similarity": 1, "refine_captions": 1}
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,9 @@ class Options:
 
     executor: str = "slurm"
     partition: str | None = None
-    gpus: int = 0
+    gpus: int = 0  # of a node; locally at least one where there are any
+    nodes: int = 1
+    parts: int | None = None
     cpus: int = 1
     memory: float | None = None  # GB
     minutes: int = 1440
@@ -53,6 +68,7 @@ class Task:
     def __init__(self, name: str, command: str, root: Path) -> None:
         self.name, self.command, self.root = name, command, root
         self.checkpoints = os.environ.get(CHECKPOINTS)  # not every cluster passes the environment on
+        self.gpus: str | None = None  # as CUDA_VISIBLE_DEVICES names them; None: those that the cluster gives
         self.guard: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> None:
@@ -61,6 +77,8 @@ class Task:
         environment = {**os.environ, "PATH": path}
         if self.checkpoints:
             environment[CHECKPOINTS] = self.checkpoints
+        if self.gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus
         with (self.root / log_of(self.name)).open("ab") as log:
             log.write(f"--- {self.command} on {socket.gethostname()}\n".encode())
             log.flush()
@@ -96,7 +114,8 @@ class Task:
 
 def submit(stage: str, options: Options) -> int:
     """Run the cells of `stage` that are not up to date and whose inputs are; returns the exit code."""
-    load(Path())
+    base = stage.partition("@")[0]
+    _check(base, options, load(Path())[1].distributed.nodes)
     dvc_files.require_repository()
     graph, commands = dvc_files.stages()
     todo = dvc_files.with_dependants(dvc_files.changed_stages(), graph)
@@ -110,7 +129,55 @@ def submit(stage: str, options: Options) -> int:
     if not ready:
         print(f"{stage}: " + ("nothing can run yet" if without else "up to date"))
         return int(bool(without))
-    return run_tasks(stage, ready, options)
+    rounds = 1
+    if options.parts:
+        rounds, ready = ROUNDS[base], parts_of(ready, options.parts)
+        if options.executor != "local":
+            _refuse_others(base, set(ready))
+    for number in range(1, rounds + 1):
+        if rounds > 1 and options.wait:
+            print(f"round {number} of {rounds}")
+        if run_tasks(stage, ready, options):
+            return 1
+        if not options.wait:
+            first = f"this command again, {rounds} times in all, then " if rounds > 1 else ""
+            print(f"when they are done: {first}`python -m pipeline repro`")
+            return 0
+    print(f"{len(ready)} tasks done; `python -m pipeline repro` records them")
+    return 0
+
+
+def parts_of(commands: dict[str, str], count: int) -> dict[str, str]:
+    """The commands of `count` parts in the place of each."""
+    numbers = range(1, count + 1)
+    return {
+        f"{name}.{number}of{count}": f"{command} --part {number}/{count}"
+        for name, command in commands.items()
+        for number in numbers
+    }
+
+
+def _check(name: str, options: Options, nodes: int) -> None:
+    """InputError for parts of a stage that has none, and for other nodes than the settings name."""
+    if options.parts and name not in ROUNDS:
+        raise InputError(f"--parts: expected one of {', '.join(ROUNDS)}, found {name}; leave the option out")
+    wanted = nodes if name in DISTRIBUTED else 1
+    if options.nodes != wanted:
+        why = "as distributed.nodes says" if name in DISTRIBUTED else f"since {name} works on one node"
+        raise InputError(f"--nodes: expected {wanted}, {why}, found {options.nodes}")
+    if options.nodes > 1 and options.executor == "local":
+        raise InputError("--executor: expected slurm for more than one node, found local")
+
+
+def _refuse_others(stage: str, names: set[str]) -> None:
+    """InputError while parts of another division are in the queue: they would do the same shards."""
+    recorded = read_json(RECORD) if RECORD.is_file() else {}
+    others = {name for name in recorded if name.startswith(f"{stage}.") and name not in names}
+    if others and (there := _in_queue(others)):
+        raise InputError(
+            f"--parts: expected no other parts of {stage} in the queue, found {', '.join(sorted(there))}; "
+            "wait for them with the same --parts, or `scancel` them"
+        )
 
 
 def run_tasks(stage: str, commands: dict[str, str], options: Options) -> int:
@@ -126,7 +193,9 @@ def run_tasks(stage: str, commands: dict[str, str], options: Options) -> int:
         if new and not local:
             with executor.batch():
                 submitted = [executor.submit(task) for task in new]
-            jobs |= {task.name: job for task, job in zip(new, submitted, strict=True)}
+            for task, job in zip(new, submitted, strict=True):
+                # Of several nodes the first one's result counts, where the state is saved.
+                jobs[task.name] = submitit.SlurmJob(folder=job.paths.folder, job_id=job.job_id)
             entries = {name: [str(job.paths.folder), job.job_id] for name, job in jobs.items()}
             write_json(RECORD, (read_json(RECORD) if RECORD.is_file() else {}) | entries)
     except RuntimeError as error:  # submitit's, with what sbatch says
@@ -136,7 +205,8 @@ def run_tasks(stage: str, commands: dict[str, str], options: Options) -> int:
         print(f"{len(new)} tasks submitted, {len(jobs) - len(new)} in the queue before: job {' '.join(ids)}")
         if not options.wait:
             return 0
-    slots = options.parallel or (cores() if local else len(commands))
+    gpus = groups_of_gpus(stage, options.gpus) if local else []
+    slots = options.parallel or (len(gpus) or cores() if local else len(commands))
     gone: dict[str, float] = {}
     asked = 0.0
     with stop_signals() as stopped, Board({name: set() for name in commands}, commands, slots) as board:
@@ -144,6 +214,9 @@ def run_tasks(stage: str, commands: dict[str, str], options: Options) -> int:
             if local:
                 free = slots - len(board.named("running"))
                 for task in [task for task in new if task.name not in jobs][:free]:
+                    if gpus:
+                        used = Counter(one.gpus for one in new if one.name in board.named("running"))
+                        task.gpus = min(gpus, key=lambda group: used[group])
                     jobs[task.name] = executor.submit(task)
                     board.start(task.name, log_of(task.name))
             if local or time.monotonic() - asked > POLL:
@@ -164,9 +237,14 @@ def run_tasks(stage: str, commands: dict[str, str], options: Options) -> int:
     for name in failed:
         path = log_of(name) if log_of(name).is_file() else jobs[name].paths.stdout
         print(f"\n{name} failed ({path} ends with)\n{tail(path)}", file=sys.stderr)
-    if not failed:
-        print(f"{len(commands)} tasks done; `python -m pipeline repro` records them")
     return int(bool(failed))
+
+
+def groups_of_gpus(stage: str, count: int) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES may say on this machine: `count` GPUs, at least one; a training's are all."""
+    names = gpu_names()
+    size = len(names) if stage in DISTRIBUTED else min(max(count, 1), len(names))
+    return [",".join(names[end - size : end]) for end in range(size, len(names) + 1, size)] if names else []
 
 
 def log_of(name: str) -> Path:
@@ -183,6 +261,8 @@ def _executor(stage: str, options: Options) -> submitit.AutoExecutor:
         timeout_min=options.minutes,
         cpus_per_task=options.cpus,
         gpus_per_node=options.gpus or None,
+        nodes=options.nodes,
+        tasks_per_node=1,
         mem_gb=options.memory,
         stderr_to_stdout=True,
         slurm_partition=options.partition,

@@ -14,7 +14,7 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.baselines.registry import BASELINES
 from pipeline.captions.settings import CollectCaptions
-from pipeline.clip.settings import ClipModel, ClipTraining, EncodeSemantics, ScoreSimilarity
+from pipeline.clip.settings import ClipModel, ClipTraining, EncodeSemantics, PublishedEncoder, ScoreSimilarity
 from pipeline.evaluation.settings import EvaluateSettings, ReportSettings
 from pipeline.refiner.settings import PrepareRefiner, RefineCaptions
 from pipeline.runtime.errors import InputError
@@ -46,12 +46,20 @@ class Runtime(Settings):
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     checkpoint_seconds: float = Field(ge=0)
     workers: int = Field(ge=0)
+    rendezvous: str | None = Field(pattern=r"^[^\s:]+:\d+$")  # of a training on several nodes
+
+
+class Distributed(Settings):
+    """In how many processes the CLIP trainings run."""
+
+    nodes: int = Field(ge=1)
+    processes: int = Field(ge=1)  # of each node
 
 
 class Encoder(Settings):
     """One image encoder of the semantic branch."""
 
-    weights: str  # the stage whose CLIP checkpoint it takes
+    weights: str = Field(pattern=r"^[a-z0-9_]+(/[a-z0-9_]+)?$")  # folder below data/<profile>/ with its CLIP
 
 
 class Parameters(Settings):
@@ -81,6 +89,12 @@ class Parameters(Settings):
             if variant.encoder not in self.encoders:
                 message = f"variants.{name}.encoder: expected one of encoders ({', '.join(self.encoders)})"
                 raise ValueError(f"{message}, found {variant.encoder!r}")
+        for name, encoder in self.encoders.items():
+            stage, _, prepared = encoder.weights.partition("/")
+            if stage == "prepare_encoder" and prepared != name:
+                raise ValueError(
+                    f"encoders.{name}.weights: expected prepare_encoder/{name}, found {encoder.weights!r}"
+                )
         return self
 
 
@@ -114,6 +128,7 @@ class Config(Settings):
     """configs/<profile>.yaml: one section per stage, and what all of them need."""
 
     threads: int = Field(ge=1)
+    distributed: Distributed
     runtime: Runtime
     prepare_captions: PrepareCaptions
     collect_captions: CollectCaptions
@@ -126,6 +141,7 @@ class Config(Settings):
     build_sqed: BuildSqedSettings
     retrain_segmenter: RetrainSegmenterSettings
     label_oa: LabelOaSettings
+    prepare_encoder: dict[Name, PublishedEncoder | None]
     encode_semantics: EncodeSemantics
     train_sqa: TrainSqaSettings
     evaluate: EvaluateSettings
@@ -150,7 +166,14 @@ class Profile(Config):
 def load(root: Path) -> tuple[Parameters, Profile]:
     """params.yaml and what its profile says, all of it checked; raises InputError naming the key."""
     parameters = check(Parameters, read_yaml(root / "params.yaml"), Path("params.yaml"))
-    return parameters, load_profile(root, parameters.profile, parameters.datasets)
+    profile = load_profile(root, parameters.profile, parameters.datasets)
+    for name, encoder in parameters.encoders.items():
+        if encoder.weights.startswith("prepare_encoder/") and name not in profile.prepare_encoder:
+            raise InputError(
+                f"configs/{parameters.profile}.yaml: prepare_encoder.{name}: expected this key, since "
+                "params.yaml names the encoder; null where its weights are not to be had"
+            )
+    return parameters, profile
 
 
 def load_profile(root: Path, profile: str, datasets: list[str]) -> Profile:

@@ -2,8 +2,8 @@
 
 DVC runs stages one after the other. Here one `dvc --wait-for-lock repro --single-item STAGE` is started for
 each stage whose inputs are there, as many at once as there are slots (one per GPU, else one per core and
-thread, and one more); a last plain `dvc repro` checks and records. Never start it on two nodes in one
-workspace.
+thread, and one more; a training in several processes takes a slot for each); a last plain `dvc repro` checks
+and records. Never start it on two nodes in one workspace.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +30,16 @@ LOGS = Path("logs")
 LOCK = Path(".dvc/tmp/repro.lock")
 GUARD = Path(__file__).with_name("guard.py")
 STOPPING = "stopping: trainings save their state, at most a minute; once more kills at once"
+DISTRIBUTED = ("train_clip_sem", "pretrain_clip_rs")  # trained in as many processes as `distributed` says
 GRACE = 60.0  # seconds that a training has to save its state, and DVC to record what has ended
 
 
 @dataclass
 class Running:
-    """The guard of a stage's process, and the slot that the stage holds."""
+    """The guard of a stage's process, and the slots that the stage holds."""
 
     guard: subprocess.Popen[bytes]
-    slot: int
+    slots: list[int]
 
     def stop(self) -> None:
         """Let the guard end the stage, which may save first. It does so too when this process dies."""
@@ -59,9 +60,9 @@ def repro(jobs: int | None = None, targets: list[str] | None = None) -> int:
     """
     parameters, config = load(Path())
     dvc_files.require_repository()
-    gpus = _gpus()
+    gpus = gpu_names()
     # One more than the cores hold: DVC's own work between two trainings leaves them idle.
-    slots = jobs or gpus or max(1, cores() // config.threads) + 1
+    slots = jobs or len(gpus) or max(1, cores() // config.threads) + 1
     with alone(LOCK) as lock, stop_signals() as stopped:
         graph = dvc_files.stage_graph()
         wanted = (
@@ -73,7 +74,8 @@ def repro(jobs: int | None = None, targets: list[str] | None = None) -> int:
             print(
                 f"{len(todo)} of {len(graph)} stages to run, {slots} at a time; logs in {LOGS}/", flush=True
             )
-            failed = run_stages(todo, graph, slots, gpus, stopped, (lock,))
+            wide = dict.fromkeys(DISTRIBUTED, config.distributed.processes)
+            failed = run_stages(todo, graph, slots, gpus, stopped, (lock,), wide)
         if failed:
             waiting = sorted((dvc_files.with_dependants(set(failed), graph) & todo) - set(failed))
             reason = f"not run because of that: {', '.join(waiting) or 'nothing'}"
@@ -83,7 +85,7 @@ def repro(jobs: int | None = None, targets: list[str] | None = None) -> int:
             return 1
         if todo:
             print("`dvc repro` checks", flush=True)
-            check = start(["dvc", "repro", "--quiet", *(targets or [])], log_of("check"), 0, 0, (lock,))
+            check = start(["dvc", "repro", "--quiet", *(targets or [])], log_of("check"), keep=(lock,))
             while check.guard.poll() is None:
                 _heed(stopped, [check])
                 time.sleep(0.1)
@@ -102,14 +104,17 @@ def run_stages(
     todo: set[str],
     graph: dvc_files.Graph,
     slots: int,
-    gpus: int,
+    gpus: list[str],
     stopped: list[int],
     keep: tuple[int, ...] = (),
+    wide: dict[str, int] | None = None,
 ) -> list[str]:
     """Run the stages in `todo`, each after its dependencies; returns the names of those that failed.
 
-    stopped: signals that have arrived (see `stop_signals`): after the first, all stages are ended and
-    SystemExit is raised, after the second they are killed. keep: open files that the guards keep open too.
+    gpus: their names. wide: slots of the stages that take more than one (at most all); what is ready after
+    such a stage waits with it, so that its turn comes. stopped: signals that have arrived (see
+    `stop_signals`): after the first, all stages are ended and SystemExit is raised, after the second they are
+    killed. keep: open files that the guards keep open too.
     """
     LOGS.mkdir(exist_ok=True)
     depth = dvc_files.distance_to_end(graph)
@@ -118,16 +123,23 @@ def run_stages(
     failed: list[str] = []
     with Board(graph, [name for name in graph if name in todo], slots) as board:
         while waiting or running:
-            free = [slot for slot in range(slots) if slot not in {item.slot for item in running.values()}]
+            taken = {slot for item in running.values() for slot in item.slots}
+            free = [slot for slot in range(slots) if slot not in taken]
             blocked = dvc_files.with_dependants(set(failed), graph) if failed else set()
             unfinished = set(waiting) | set(running)
             ready = [name for name in waiting if not graph[name] & unfinished and name not in blocked]
-            for name, slot in zip(ready, free, strict=False):
-                if not stopped:
-                    waiting.remove(name)
-                    command = ["dvc", "--wait-for-lock", "repro", "--single-item", name]
-                    running[name] = start(command, log_of(name), slot, gpus, keep)
-                    board.start(name, log_of(name))
+            for name in ready:
+                needed = (wide or {}).get(name, 1)
+                own, free = free[: min(needed, slots)], free[min(needed, slots) :]
+                if stopped or len(own) < min(needed, slots):
+                    break
+                waiting.remove(name)
+                command = ["dvc", "--wait-for-lock", "repro", "--single-item", name]
+                seen = (
+                    gpus[:needed] if len(own) == slots else [gpus[slot % len(gpus)] for slot in own if gpus]
+                )
+                running[name] = start(command, log_of(name), own, seen, keep)
+                board.start(name, log_of(name))
             if not running:
                 break
             time.sleep(0.1)
@@ -152,19 +164,25 @@ def run_stages(
     return failed
 
 
-def start(command: list[str], log: Path, slot: int, gpus: int, keep: tuple[int, ...] = ()) -> Running:
-    """Start a command of DVC under a guard, with its output in `log` and, if there are any, one GPU."""
+def start(
+    command: list[str],
+    log: Path,
+    slots: Sequence[int] = (),
+    gpus: Sequence[str] = (),
+    keep: tuple[int, ...] = (),
+) -> Running:
+    """Start a command of DVC under a guard, with its output in `log`; it sees these GPUs, or all if none."""
     log.parent.mkdir(exist_ok=True)
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", WATCHED_LOG: "1"}
     if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = _names_of_gpus(gpus)[slot % gpus]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(gpus))
     with log.open("wb") as file:
         guard = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), str(GRACE), "children", *command],
             stdin=subprocess.PIPE, stdout=file, stderr=subprocess.STDOUT, env=environment,
             start_new_session=True, pass_fds=keep,
         )  # fmt: skip
-    return Running(guard, slot)
+    return Running(guard, list(slots))
 
 
 def log_of(name: str) -> Path:
@@ -245,17 +263,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _gpus() -> int:
-    """Number of NVIDIA GPUs, asked without importing torch."""
+def gpu_names() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls each NVIDIA GPU of this process, asked without importing torch."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return len([name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name])
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     if not shutil.which("nvidia-smi"):
-        return 0
+        return []
     listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return len(listing.stdout.splitlines()) if listing.returncode == 0 else 0
-
-
-def _names_of_gpus(count: int) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES shall say for each GPU: its own names where it is set, else numbers."""
-    given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return given or [str(number) for number in range(count)]
+    return (
+        [str(number) for number in range(len(listing.stdout.splitlines()))] if not listing.returncode else []
+    )

@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from pipeline.commands import launch
 from pipeline.commands.parameters import Parameters, Profile, load
 from pipeline.runtime import code, files
+from pipeline.runtime.distributed import Member, first, launched, own_device, record
 from pipeline.runtime.errors import InputError, message
 from pipeline.runtime.parts import Part
 from pipeline.runtime.settings import Settings
@@ -35,12 +37,18 @@ class Stage:
         parameters: Parameters,
         config: Profile,
         part: Part | None = None,
+        processes: int = 1,
     ) -> None:
-        """part: of the stage's shards; such a run fills the store of its checkpoint and writes no output."""
+        """part: of the stage's shards; such a run fills the store of its checkpoint and writes no output.
+
+        processes: that train together, on all nodes; this is one of them, or the one that is to start them.
+        """
         self.script = script
         self.name = script.stem
         self.item = item
         self.part = part
+        self.processes = processes
+        self.member: Member | None = None
         self.parameters = parameters
         self.config = config
         self.data = Path("data") / parameters.profile
@@ -49,14 +57,20 @@ class Stage:
 
     @functools.cached_property
     def device(self) -> "torch.device":
-        """The device that `runtime.device` names."""
+        """The device that `runtime.device` names, of several processes this one's."""
         from pipeline.runtime import devices
 
-        return devices.choose(self.config.runtime.device)
+        return own_device(devices.choose(self.config.runtime.device))
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes the stage's output."""
+        return first()
 
     def say(self, message: str) -> None:
         """A line of the stage's log."""
-        print(f"[{time.monotonic() - self.started:6.1f} s] {message}", flush=True)
+        if self.writes:
+            print(f"[{time.monotonic() - self.started:6.1f} s] {message}", flush=True)
 
     def input(self, stage: str, *parts: str) -> Path:
         """A file or folder that an earlier stage of this profile wrote; InputError when it is missing."""
@@ -81,12 +95,14 @@ class Stage:
         code_files: Iterable[Path] = (),
         **more: str | int | float,
     ) -> Iterator["Checkpoint"]:
-        """The checkpoint of exactly these settings, inputs (files or folders), code and number of threads.
+        """The checkpoint of exactly these settings, inputs (files or folders), code, threads and processes.
 
+        Where several processes train, open it before any other work: without them, unless the training is
+        finished, this ends the stage's `main` and `run` starts them.
         code_files: files that the script imports by a computed name; what it imports otherwise is known.
         more: what else tells this training from others of the same stage, such as a seed.
         """
-        from pipeline.runtime.checkpoints import fingerprint, open_checkpoint
+        from pipeline.runtime.checkpoints import FINISHED, Follower, fingerprint, open_checkpoint
 
         scripts = [self.script, *code_files]
         sources = {*scripts, *code.imported_files(*scripts)}
@@ -96,19 +112,28 @@ class Stage:
             "inputs": {path.as_posix(): files.checksum(path) for path in inputs},
             "code": {name: files.checksum(code.ROOT / name) for name in code.result_changing(sources)},
             "threads": self.config.threads,
+            **({"processes": self.processes} if self.processes > 1 else {}),
         }
         root = Path(os.environ.get(CHECKPOINTS, ".checkpoints"))
         folder = Path(root, self.name, *self.item.values(), fingerprint(facts))
+        if self.processes > 1 and not self.member and not (folder / FINISHED).exists():
+            raise launch.ProcessesNeededError
+        if not self.writes:
+            yield Follower(folder, say=self.say)
+            return
         with open_checkpoint(
             folder, seconds=self.config.runtime.checkpoint_seconds, say=self.say, part=self.part
         ) as checkpoint:
+            if self.member:
+                self.member.when_stopped(checkpoint.stop)
             yield checkpoint
 
 
-def run(main: Callable[[Stage], None], *options: str, parts: bool = False) -> None:
+def run(main: Callable[[Stage], None], *options: str, parts: bool = False, distributed: bool = False) -> None:
     """Parse the stage's options (all required), load the parameters and call `main`.
 
     parts: whether the stage can also do a part of its shards (`--part 3/16`) for a later whole run.
+    distributed: whether it trains in as many processes as `distributed` says, each of which calls `main`.
     Bad input and a full disk end with one line on stderr and exit code 1.
     """
     script = Path(sys.modules[main.__module__].__file__ or "")
@@ -127,9 +152,14 @@ def run(main: Callable[[Stage], None], *options: str, parts: bool = False) -> No
         parameters, config = load(Path())
         _check_item(item, parameters)
         _limit_threads(config.threads)
-        main(Stage(script, item, parameters, config, Part.parse(part) if part else None))
+        together = config.distributed.nodes * config.distributed.processes if distributed else 1
+        stage = Stage(script, item, parameters, config, Part.parse(part) if part else None, together)
+        if distributed and (together > 1 or launched()):
+            launch.run(main, stage)
+        else:
+            main(stage)
     except InputError as error:
-        sys.exit(f"{script.stem}: {message(error)}")
+        _fail(script.stem, message(error))
     except OSError as error:
         cure = {
             errno.ENOSPC: "free space",
@@ -143,7 +173,15 @@ def run(main: Callable[[Stage], None], *options: str, parts: bool = False) -> No
         if cure is None:
             raise
         place = error.filename2 or error.filename or "the disk"
-        sys.exit(f"{script.stem}: {place}: {error.strerror}; {cure} and run again")
+        _fail(script.stem, f"{place}: {error.strerror}; {cure} and run again")
+
+
+def _fail(name: str, why: str) -> NoReturn:
+    """End with one line on stderr, which of several processes the launcher writes."""
+    if launched():
+        record(why)
+        sys.exit(1)
+    sys.exit(f"{name}: {why}")
 
 
 def _check_item(item: dict[str, str], parameters: Parameters) -> None:

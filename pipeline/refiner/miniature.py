@@ -154,7 +154,7 @@ def train(
     step = checkpoint.resume(model=model, optimizer=optimizer)
     batches = DataLoader(
         CaptioningPairs(pairs, settings),
-        batch_sampler=list(addresses(len(pairs), settings.batch, settings.seed, step, settings.steps)),
+        batch_sampler=list(addresses([len(pairs)], settings.batch, settings.seed, 1, step, settings.steps)),
         collate_fn=functools.partial(collate, processor),
         num_workers=workers,
         generator=torch.Generator(),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 STATE = "state.pt"
+FINISHED = "finished"  # beside the final state
 
 
 class Stateful(Protocol):
@@ -117,9 +118,15 @@ class Checkpoint:
         if time.monotonic() - self._saved_at >= self.seconds:
             self.save(step)
 
+    def stop(self) -> None:
+        """Save and end the process at the next step, as after SIGTERM."""
+        if self._signal is None:
+            self._signal = signal.SIGTERM
+
     def finish(self, step: int) -> None:
         """Keep the final state."""
         self.save(step)
+        (self.folder / FINISHED).touch()
         self._parts = {}
 
     def save(self, step: int) -> None:
@@ -188,3 +195,16 @@ class Checkpoint:
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+
+
+class Follower(Checkpoint):
+    """For a process that trains along with the one that saves: it takes up the same state, and keeps none."""
+
+    def finish(self, step: int) -> None:
+        """Nothing: the other process keeps the final state."""
+
+    def save(self, step: int) -> None:
+        """Nothing: the other process saves."""
+
+    def log(self, **row: float | int | str | None) -> None:
+        """Nothing: the other process logs."""

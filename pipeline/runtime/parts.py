@@ -1,12 +1,14 @@
 """A fixed share of the work on many shards, for tasks that know nothing of each other."""
 
 import re
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Self
 
 from pipeline.runtime.errors import InputError
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """Part `index` (from 0) of `count`: every shard belongs to exactly one part."""
 
     index: int

@@ -6,6 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.runtime.distributed import first
+
 WATCHED_LOG = "RSSQA_WATCHED_LOG"  # set where somebody reads the log for the progress
 
 
@@ -16,9 +18,12 @@ def progress(
     description: str = "",
     unit: str = "it",
 ) -> "tqdm[Any]":
-    """A tqdm bar on stderr: on a terminal, every five seconds in a log that is watched, else silent."""
+    """A tqdm bar on stderr: on a terminal, every five seconds in a log that is watched, else silent.
+
+    Of several processes of a training only the first shows it.
+    """
     watched = WATCHED_LOG in os.environ
     return tqdm(
         iterable, total=total, desc=description, unit=unit, dynamic_ncols=True,
-        disable=False if watched else None, mininterval=5 if watched else 0.1,
+        disable=not first() or (False if watched else None), mininterval=5 if watched else 0.1,
     )  # fmt: skip

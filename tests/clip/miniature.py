@@ -18,11 +18,13 @@ MODEL = ClipModel(model=CONFIG, pretrained=None, force_quick_gelu=False, seed=0)
 def shards(tmp_path: Path, clean: int = 12, rough: int = 7, samples: int = 3) -> Path:
     """A folder with `clean` and `rough` shards; every fourth clean pair is held out."""
     layouts.karpathy(tmp_path / "root", clean)
-    layouts.rs5m(tmp_path / "root", rough)
+    for number, first in enumerate(range(0, rough, samples)):  # a tar is a shard
+        count, name = min(samples, rough - first), f"pub11-train-{number:04d}.tar"
+        layouts.rs5m(tmp_path / "root", count, 100 + first, name)
     out = tmp_path / "collected"
     out.mkdir()
     settings = layouts.settings([layouts.RSICD, layouts.RS5M], shard_samples=samples)
-    collect(tmp_path / "root", settings, {}, out, say=lambda _: None)
+    collect(tmp_path / "root", settings, {}, tmp_path / "store", out, say=lambda _: None)
     return out
 
 
@@ -32,6 +34,8 @@ def training(**changes: Any) -> ClipTraining:
         "steps": 6,
         "epochs": None,
         "batch": 4,
+        "micro_batch": None,
+        "window": 2,
         "learning_rate": 1e-3,
         "warm_up": 2,
         "weight_decay": 0.2,

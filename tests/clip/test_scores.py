@@ -1,9 +1,10 @@
 """Similarity, split, recall and semantic features against direct computation."""
 
+import io
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -14,46 +15,127 @@ from pipeline.clip.model import build
 from pipeline.clip.retrieval import recall
 from pipeline.clip.semantics import encode_patches
 from pipeline.clip.settings import EncodeSemantics, ScoreSimilarity
-from pipeline.clip.similarity import histogram, score_shards, split_by_score
+from pipeline.clip.similarity import (
+    examples,
+    histogram,
+    score_shards,
+    scores_of,
+    split_by_score,
+    thumbnail,
+    write_scores,
+)
 from pipeline.runtime.errors import InputError
-from tests.captions.layouts import picture
+from pipeline.runtime.parts import Part
+from tests.captions.layouts import encoded, picture
 from tests.clip.miniature import MODEL, shards
 
 
 def settings(quantile: float | None = 0.4, threshold: float | None = None) -> ScoreSimilarity:
-    return ScoreSimilarity(quantile=quantile, threshold=threshold, batch=2, precision="fp32", bins=5)
+    values = {"quantile": quantile, "threshold": threshold, "batch": 2, "precision": "fp32", "bins": 5}
+    return ScoreSimilarity.model_validate({**values, "examples": 2})
 
 
-def test_scores_are_cosines_and_a_stopped_run_goes_on(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three shards of 3, 3 and 1 rough pairs."""
+    return shards(tmp_path_factory.mktemp("scores"))
+
+
+def test_scores_are_cosines_and_a_stopped_run_goes_on(collected: Path, tmp_path: Path) -> None:
     clip = build(MODEL)
-    pairs = Pairs(shards(tmp_path), "rough")
-    scores = score_shards(clip, pairs, settings(), tmp_path, workers=0)
-    assert list(scores["key"]) == pairs.keys()
+    pairs = Pairs(collected, "rough")
+    score_shards(clip, pairs, settings(), tmp_path, workers=0)
+    scores = scores_of(tmp_path, pairs)
+    assert scores.dtype == np.float32
     for place in range(len(pairs)):
         with torch.no_grad():
             image = clip.model.encode_image(clip.transform()(open_rgb(pairs.image(place)))[None])[0].numpy()
             text = clip.model.encode_text(clip.tokenizer([pairs.captions(place)[0]]))[0].numpy()
         expected = image @ text / (np.linalg.norm(image) * np.linalg.norm(text))
-        assert scores["score"][place] == pytest.approx(expected, abs=1e-5)
-    done = sorted(tmp_path.glob("rough-*.parquet"))
+        assert scores[place] == pytest.approx(expected, abs=1e-5)
+    done = sorted(tmp_path.glob("rs5m-*.parquet"))
     assert len(done) == len(pairs.shards) == 3
+    whole = [path.read_bytes() for path in done]
     done[1].unlink()
-    done[0].touch()
     times = [path.stat().st_mtime_ns for path in (done[0], done[2])]
-    again = score_shards(clip, pairs, settings(), tmp_path, workers=0)
-    pd.testing.assert_frame_equal(again, scores)
+    score_shards(clip, pairs, settings(), tmp_path, workers=0)
     assert [path.stat().st_mtime_ns for path in (done[0], done[2])] == times
+    assert [path.read_bytes() for path in done] == whole
+
+
+def test_parts_and_reading_processes_give_the_same_bytes(collected: Path, tmp_path: Path) -> None:
+    clip, pairs = build(MODEL), Pairs(collected, "rough")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    score_shards(clip, pairs, settings(), whole, workers=2)
+    for number, expected in ((0, {0, 2}), (1, {0, 1, 2})):
+        score_shards(clip, pairs, settings(), parts, workers=0, part=Part(number, 2))
+        assert {int(path.stem[-1]) for path in parts.iterdir()} == expected
+    for path in whole.iterdir():
+        assert (parts / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_shard_that_is_cut_off_is_named_and_the_others_stay(tmp_path: Path) -> None:
+    pairs = Pairs(shards(tmp_path), "rough")
+    shard = tmp_path / "collected" / pairs.shards[1]
+    shard.write_bytes(shard.read_bytes()[:1000])
+    store = tmp_path / "scored"
+    store.mkdir()
+    with pytest.raises(InputError, match=r"rs5m-000001\.tar: expected sample rs5m-000001-"):
+        score_shards(build(MODEL), pairs, settings(), store, workers=0)
+    assert [path.name for path in store.iterdir()] == ["rs5m-000000.parquet"]
+    with pytest.raises(InputError, match=r"rs5m-000001\.parquet: expected this table"):
+        scores_of(store, pairs)
+    for name in ("rs5m-000001", "rs5m-000002"):
+        (store / f"{name}.parquet").write_bytes((store / "rs5m-000000.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"rs5m-000001\.parquet: expected the scores of this shard's pairs"):
+        scores_of(store, pairs)
+
+
+def test_written_scores_have_a_row_group_per_shard(collected: Path, tmp_path: Path) -> None:
+    pairs = Pairs(collected, "rough")
+    scores = np.linspace(-1, 1, 7, dtype=np.float32)
+    write_scores(tmp_path / "scores.parquet", pairs, scores, scores >= 0)
+    file = pq.ParquetFile(tmp_path / "scores.parquet")
+    assert [file.metadata.row_group(number).num_rows for number in range(3)] == [3, 3, 1]
+    table = file.read().to_pandas()
+    assert table["key"].tolist() == pairs.keys()
+    assert table["score"].to_numpy().tobytes() == scores.tobytes()
+    assert table["part"].tolist() == ["low"] * 3 + ["high"] * 4
+
+
+def test_examples_are_the_lowest_the_middle_and_the_highest(collected: Path) -> None:
+    pairs = Pairs(collected, "rough")
+    scores = np.array([0.3, 0.1, 0.7, 0.2, 0.6, 0.4, 0.5], np.float32)
+    table = examples(pairs, scores, 2)
+    places = {"lowest": [1, 3], "middle": [0, 5], "highest": [4, 2]}
+    for group, expected in places.items():
+        rows = table[table["group"] == group]
+        assert rows["key"].tolist() == [pairs.keys()[place] for place in expected]
+        assert rows["score"].tolist() == scores[expected].tolist()
+        assert rows["caption"].tolist() == [pairs.captions(place)[0] for place in expected]
+    assert table.columns.tolist() == ["key", "caption", "score", "group", "image"]
+    assert Image.open(io.BytesIO(table["image"][0])).size == (48, 48)
+    assert not examples(pairs, scores, 3)["key"].duplicated().any()
+
+
+def test_thumbnails_keep_their_shape() -> None:
+    wide = Image.open(io.BytesIO(thumbnail(encoded(picture(0, 600).crop((0, 0, 600, 300))))))
+    assert (wide.format, wide.size) == ("JPEG", (256, 128))
 
 
 def test_split_by_quantile_and_by_threshold() -> None:
-    scores = pd.DataFrame({"key": list("abcde"), "score": [0.3, -0.1, 0.2, 0.5, 0.4]})
-    parts, summary = split_by_score(scores, settings(quantile=0.4))
-    assert list(parts["part"]) == ["high", "low", "low", "high", "high"]
+    scores = np.array([0.3, -0.1, 0.2, 0.5, 0.4], np.float32)
+    high, summary = split_by_score(scores, settings(quantile=0.4))
+    assert high.tolist() == [True, False, False, True, True]
     assert (summary["low"], summary["high"], summary["threshold"]) == (2, 3, pytest.approx(0.26))
-    parts, _ = split_by_score(scores, settings(None, threshold=0.4))
-    assert list(parts["part"]) == ["low", "low", "low", "high", "high"]
-    with pytest.raises(InputError, match="expected a finite one per pair"):
-        split_by_score(scores.assign(score=np.nan), settings())
+    high, _ = split_by_score(scores, settings(None, threshold=0.4))
+    assert high.tolist() == [False, False, False, True, True]
+    with pytest.raises(InputError, match="expected a finite one per pair, found 1 of 5 that are not"):
+        split_by_score(np.where(scores < 0, np.nan, scores), settings())
+    with pytest.raises(InputError, match="found none"):
+        split_by_score(scores[:0], settings())
     with pytest.raises(ValueError, match="exactly one"):
         settings(0.5, 0.5)
 

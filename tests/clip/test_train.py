@@ -9,34 +9,18 @@ import open_clip
 import pytest
 import torch
 
-from pipeline.captions.order import addresses, rotate
+from pipeline.captions.order import rotate
 from pipeline.captions.shards import Pairs
 from pipeline.clip.data import TrainingPairs, training_batches
 from pipeline.clip.model import build
 from pipeline.clip.schedule import warm_up_cosine
 from pipeline.clip.settings import ClipTraining
 from pipeline.clip.train import parameter_groups, train
-from pipeline.runtime.checkpoints import Checkpoint, open_checkpoint
+from pipeline.runtime.checkpoints import STATE, Checkpoint, open_checkpoint
 from pipeline.runtime.errors import InputError
 from tests.captions.layouts import picture
 from tests.clip.miniature import MODEL, shards, training
-
-CPU = torch.device("cpu")
-
-
-class Killed(BaseException):
-    pass
-
-
-class KilledAfter(Checkpoint):
-    """Saves after each step and dies after some, as kill -9 does."""
-
-    steps = 0
-
-    def step(self, step: int) -> None:
-        self.save(step)
-        if step == self.steps:
-            raise Killed
+from tests.clip.together import CPU, Killed, KilledAfter
 
 
 def run(
@@ -91,7 +75,7 @@ def test_one_step_is_that_of_open_clips_parts(tmp_path: Path) -> None:
         settings.augmentation,
         settings.seed,
     )
-    ((pixels, tokens),) = training_batches(data, 4, 0, 1, workers=0, pin_memory=False)
+    ((pixels, tokens),) = training_batches(data, settings, 0, 1, workers=0, pin_memory=False)
     decay = [value for name, value in clip.model.named_parameters() if value.ndim >= 2 and "bias" not in name]
     free = [value for name, value in clip.model.named_parameters() if value.ndim < 2]
     optimizer = torch.optim.AdamW(
@@ -124,17 +108,6 @@ def test_weight_decay_spares_gains_biases_and_the_scale() -> None:
     assert {names[id(value)] for value in rest["params"]} >= {"visual.proj", "token_embedding.weight"}  # type: ignore[attr-defined]
     assert len(names) == len(free["params"]) + len(rest["params"])  # type: ignore[arg-type]
     assert (free["weight_decay"], rest["weight_decay"]) == (0.0, 0.5)
-
-
-def test_an_epoch_takes_each_sample_once_and_resumes_anywhere() -> None:
-    batches = list(addresses(11, 3, seed=7, start=0, stop=9))  # 3 batches an epoch, 2 samples left out
-    for epoch in range(3):
-        places = [address for batch in batches[3 * epoch : 3 * epoch + 3] for address in batch]
-        assert {number for number, _ in places} == {epoch}
-        assert len({place for _, place in places}) == 9
-    assert batches[0] != [(0, place) for _, place in batches[3]]
-    assert list(addresses(11, 3, seed=7, start=4, stop=9)) == batches[4:]
-    assert list(addresses(11, 3, seed=8, start=0, stop=9)) != batches
 
 
 def test_a_sample_does_not_depend_on_who_reads_it_when(tmp_path: Path) -> None:
@@ -170,6 +143,28 @@ def test_batch_larger_than_the_data_is_an_error(tmp_path: Path) -> None:
         run(tmp_path / "run", shards(tmp_path), training(batch=99))
 
 
+def test_nothing_held_out_is_an_error(tmp_path: Path) -> None:
+    pairs = Pairs(shards(tmp_path), "rough")
+    none = Pairs(pairs.folder, "rough", "val")
+    with pytest.raises(InputError, match="held-out pairs: expected some to evaluate on, found none"):
+        train(build(MODEL), [pairs], none, training(), Checkpoint(tmp_path), device=CPU, workers=0)
+
+
+def test_a_loss_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    collected, folder = shards(tmp_path), tmp_path / "run"
+    with pytest.raises(Killed):
+        run(folder, collected, training(), stop=2)
+    saved = (folder / STATE).read_bytes()
+    clip = build(MODEL)
+    forward = clip.model.visual.forward
+    clip.model.visual.forward = lambda pixels: forward(pixels) * torch.nan
+    pairs, held_out = [Pairs(collected, "clean", "train")], Pairs(collected, "clean", "val")
+    checkpoint = Checkpoint(folder, seconds=0, say=lambda _: None)
+    with pytest.raises(InputError, match=r"the loss is nan at step 3; lower learning_rate"):
+        train(clip, pairs, held_out, training(), checkpoint, device=CPU, workers=0, say=lambda _: None)
+    assert (folder / STATE).read_bytes() == saved
+
+
 def test_model_learns_the_pairs_it_sees(tmp_path: Path) -> None:
     collected = shards(tmp_path, clean=8)
     settings = training(steps=60, learning_rate=3e-3, augmentation={"rotate": False}, evaluate_every=60)
@@ -188,7 +183,8 @@ def test_several_readers_give_what_one_gives(tmp_path: Path) -> None:
     data = TrainingPairs([Pairs(shards(tmp_path), "clean")], build(MODEL), training().augmentation, seed=3)
     pickle.loads(pickle.dumps(data))  # where processes are spawned, readers get a copy
     alone, together = (
-        list(training_batches(data, 4, 1, 4, workers=workers, pin_memory=False)) for workers in (0, 2)
+        list(training_batches(data, training(), 1, 4, workers=workers, pin_memory=False))
+        for workers in (0, 2)
     )
     for one, other in zip(alone, together, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -1,9 +1,11 @@
 """Cells as submitit's tasks, with its local executor; tests/stages/test_slurm.py has a real SLURM."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 from pipeline.commands import cluster, dvc_files
 from pipeline.commands.cluster import Options, log_of, run_tasks
 from pipeline.commands.guard import processes
+from pipeline.runtime.code import ROOT
 from pipeline.runtime.errors import InputError
+from tests.commands import scoring
 
 # A training of ten steps that saves when it is told to stop. `preempted`: before its fourth step, the whole
 # task gets SIGUSR2, as from SLURM.
@@ -115,3 +119,126 @@ def test_the_queue_as_slurm_prints_it(monkeypatch: pytest.MonkeyPatch, folder: P
     assert cluster.squeue(["7_0"]) == {}
     program.write_text("#!/bin/sh\necho Unable to contact slurm controller >&2; exit 1")
     assert cluster.squeue(["7_0"]) is None
+
+
+def test_a_killed_part_goes_on_and_every_shard_is_done_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scoring.project(folder)
+    commands = cluster.parts_of({"score_similarity": "python part.py"}, 2)
+    assert list(commands.values()) == ["python part.py --part 1/2", "python part.py --part 2/2"]
+    killer = threading.Thread(target=lambda: os.kill(scoring.wait_until_reached(folder), signal.SIGKILL))
+    killer.start()
+    options = Options(executor="local", minutes=5, parallel=2)
+    assert run_tasks("score_similarity", commands, options) == 1
+    killer.join()
+    assert "score_similarity.2of2 failed" in capsys.readouterr().err
+    before = scoring.stored(folder)
+    assert set(before) == set("02461")  # the first part's, and one of the second's
+    assert run_tasks("score_similarity", commands, options) == 0
+    assert {shard: entry for shard, entry in scoring.stored(folder).items() if shard in before} == before
+    scoring.assert_equal_to_a_run_without_parts(folder)
+
+
+def test_every_task_has_a_gpu_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    (folder / "gpu.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "name, other = sys.argv[1:]\n"
+        "pathlib.Path(name).write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "while not pathlib.Path(other).exists(): time.sleep(0.05)\n"
+    )
+    commands = {name: f"python gpu.py {name} {other}" for name, other in ("ab", "ba", "ca")}
+    assert run_tasks("refine_captions", commands, Options(executor="local", minutes=5)) == 0
+    assert {Path(name).read_text() for name in "ab"} == {"4", "7"}
+    assert Path("c").read_text() in ("4", "7")
+
+
+def test_groups_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4")
+    assert cluster.groups_of_gpus("refine_captions", 0) == ["0", "1", "2", "3", "4"]
+    assert cluster.groups_of_gpus("refine_captions", 2) == ["0,1", "2,3"]
+    assert cluster.groups_of_gpus("refine_captions", 9) == ["0,1,2,3,4"]
+    assert cluster.groups_of_gpus("train_clip_sem", 1) == ["0,1,2,3,4"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert cluster.groups_of_gpus("refine_captions", 1) == []
+
+
+def test_stages_that_take_parts_are_known() -> None:
+    scripts = {path.stem: path.read_text() for path in (ROOT / "stages").glob("*.py")}
+    assert set(cluster.ROUNDS) == {
+        name for name, text in scripts.items() if re.search("run.*parts=True", text)
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "options", "said"),
+    [
+        ("train_sqa", Options(parts=2), "--parts: expected one of collect_captions, score_similarity, "),
+        ("train_clip_sem", Options(), "--nodes: expected 2, as distributed.nodes says, found 1"),
+        ("label_oa", Options(nodes=2), "--nodes: expected 1, since label_oa works on one node, found 2"),
+        ("train_clip_sem", Options("local", nodes=2), "--executor: expected slurm for more than one node"),
+    ],
+)
+def test_options_that_do_not_fit_the_stage_are_refused(stage: str, options: Options, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        cluster._check(stage, options, 2)
+
+
+def test_rounds_follow_each_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scoring.parameters(folder)
+    graph: dvc_files.Graph = {"collect_captions": set(), "score_similarity": set()}
+    monkeypatch.setattr(dvc_files, "require_repository", lambda: None)
+    monkeypatch.setattr(dvc_files, "stages", lambda: (graph, {name: f"run {name}" for name in graph}))
+    monkeypatch.setattr(dvc_files, "changed_stages", lambda: set(graph))
+    asked: list[dict[str, str]] = []
+    codes = [0, 0, 0, 0, 1]
+
+    def run(stage: str, commands: dict[str, str], options: Options) -> int:
+        asked.append(commands)
+        return codes.pop(0)
+
+    monkeypatch.setattr(cluster, "run_tasks", run)
+    parts = {f"collect_captions.{n}of3": f"run collect_captions --part {n}/3" for n in (1, 2, 3)}
+    assert cluster.submit("collect_captions", Options("local", parts=3)) == 0
+    assert cluster.submit("score_similarity", Options("local")) == 0
+    assert asked == [parts, parts, {"score_similarity": "run score_similarity"}]
+    assert "3 tasks done; `python -m pipeline repro` records them" in capsys.readouterr().out
+    assert cluster.submit("collect_captions", Options(parts=3, wait=False)) == 0
+    assert asked[3:] == [parts]
+    assert "this command again, 2 times in all, then `python -m pipeline repro`" in capsys.readouterr().out
+    assert cluster.submit("collect_captions", Options("local", parts=3)) == 1
+    assert len(asked) == 5
+
+
+@pytest.fixture
+def slurm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-ins for SLURM's commands: sbatch keeps what it was given, the queue holds job 12."""
+    programs = {
+        "srun": "",
+        "sbatch": 'cat "$1" > submitted; echo Submitted batch job 12',
+        "squeue": 'echo "12_0 RUNNING"; echo "12_1 PENDING"',
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def test_a_training_on_two_nodes_has_one_task_on_each(slurm: Path) -> None:
+    options = Options(nodes=2, gpus=4, wait=False)
+    assert run_tasks("train_clip_sem", {"train_clip_sem": "python train.py a quick"}, options) == 0
+    submitted = (slurm / "submitted").read_text()
+    for line in ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=4"):
+        assert f"#SBATCH {line}\n" in submitted
+
+
+def test_parts_of_another_division_must_not_be_in_the_queue(slurm: Path) -> None:
+    commands = cluster.parts_of({"score_similarity": "python part.py"}, 2)
+    assert run_tasks("score_similarity", commands, Options(wait=False)) == 0
+    cluster._refuse_others("score_similarity", set(commands))
+    with pytest.raises(InputError, match=r"found score_similarity\.1of2, score_similarity\.2of2"):
+        cluster._refuse_others("score_similarity", {"score_similarity.1of3"})

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from pipeline.commands import dvc_files, guard
 from pipeline.commands.guard import processes
-from pipeline.commands.repro import alone, run_stages, start
+from pipeline.commands.repro import alone, run_stages
 from pipeline.runtime.errors import InputError
 
 # Writes NAME.txt once the stages that it must meet have started too, or waits for a minute and fails.
@@ -51,7 +51,7 @@ from pipeline.commands import dvc_files, repro
 repro.GRACE = float(sys.argv[1])
 graph = dvc_files.stage_graph()
 with repro.alone(repro.LOCK) as lock, repro.stop_signals() as stopped:
-    repro.run_stages(set(graph), graph, 1, 0, stopped, (lock,))
+    repro.run_stages(set(graph), graph, 1, [], stopped, (lock,))
 """
 
 
@@ -134,7 +134,7 @@ def test_stages_overlap_and_keep_their_order(repository: Path) -> None:
         },
     )
     graph = dvc_files.stage_graph()
-    assert run_stages(set(graph), graph, slots=2, gpus=0, stopped=[]) == []
+    assert run_stages(set(graph), graph, slots=2, gpus=[], stopped=[]) == []
     times = {name: (repository / f"{name}.txt").stat().st_mtime_ns for name in graph}
     assert times["a"] < min(times["b"], times["c"]) < max(times["b"], times["c"]) < times["d"]
     assert dvc_files.changed_stages() == set()
@@ -155,7 +155,7 @@ def test_a_failed_stage_stops_only_what_depends_on_it(
         },
     )
     graph = dvc_files.stage_graph()
-    assert run_stages(set(graph), graph, slots=2, gpus=0, stopped=[]) == ["b"]
+    assert run_stages(set(graph), graph, slots=2, gpus=[], stopped=[]) == ["b"]
     assert (repository / "c.txt").exists()
     assert not (repository / "d.txt").exists()
     assert "FAILED" in capsys.readouterr().out
@@ -238,12 +238,17 @@ def test_the_guard_ends_with_its_command(proc: str, seconds: str, code: int) -> 
         assert process.wait(20) == code
 
 
-def test_each_slot_has_its_gpu(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    for slot, expected in ((0, "2"), (1, "5"), (2, "2")):
-        log = Path("logs/gpu.log")
-        start(["sh", "-c", "echo $CUDA_VISIBLE_DEVICES"], log, slot, gpus=2).guard.wait(20)
-        assert log.read_text().strip() == expected
+def test_each_slot_has_its_gpu(repository: Path) -> None:
+    """A training in three processes has as many, or all there are, and waits until they are free."""
+    for slots, wide, expected in ((3, 3, "2,5,7"), (2, 2, "2,5"), (1, 3, "2,5,7"), (4, 9, "2,5,7")):
+        command = "import os, time; open('{0}.txt', 'w').write(os.environ['CUDA_VISIBLE_DEVICES'])"
+        command += f"; time.sleep(0.{slots})"
+        write_stages(repository, {name: (f'-c "{command.format(name)}"', []) for name in "abc"})
+        graph = dvc_files.stage_graph()
+        assert run_stages(set(graph), graph, slots, ["2", "5", "7"], [], wide={"b": wide}) == []
+        seen = {name: (repository / f"{name}.txt").read_text() for name in graph}
+        assert seen["b"] == expected
+        assert {seen["a"], seen["c"]} <= {"2", "5", "7"}
 
 
 def test_only_one_repro_works_in_a_folder(tmp_path: Path) -> None:
