@@ -23,7 +23,13 @@ def main() -> int:
     submit.add_argument("stage", metavar="STAGE", help="such as retrain_segmenter, or one of its cells")
     submit.add_argument("--executor", choices=["slurm", "local"], default="slurm", help="local: try it here")
     submit.add_argument("--partition", help="SLURM's partition (default: the cluster's)")
-    submit.add_argument("--gpus", type=int, default=0, help="GPUs of a task (default: 0)")
+    submit.add_argument(
+        "--parts", type=_count, metavar="N", help="N tasks of a stage that works through shards, each its own"
+    )
+    submit.add_argument("--gpus", type=int, default=0, help="GPUs of a task, on each node (default: 0)")
+    submit.add_argument(
+        "--nodes", type=_count, default=1, help="nodes of a training, as distributed.nodes says (default: 1)"
+    )
     submit.add_argument("--cpus", type=_count, default=1, help="cores of a task (default: 1)")
     submit.add_argument(
         "--memory", type=float, metavar="GB", help="memory of a task (default: the cluster's)"
@@ -72,6 +78,8 @@ def main() -> int:
                 executor=arguments.executor,
                 partition=arguments.partition,
                 gpus=arguments.gpus,
+                nodes=arguments.nodes,
+                parts=arguments.parts,
                 cpus=arguments.cpus,
                 memory=arguments.memory,
                 minutes=arguments.minutes,

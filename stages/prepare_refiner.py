@@ -14,8 +14,9 @@ def main(stage: Stage) -> None:
     if settings.miniature is not None:
         train(stage, settings.miniature)
         return
+    tower = Path(settings.tower) if settings.tower else None
     with stage.output_folder() as out:
-        origin = geochat.take(Path(settings.checkpoint or ""), out)
+        origin = geochat.take(Path(settings.checkpoint or ""), out, tower)
         write_json(out / "metrics.json", {"origin": origin})
 
 

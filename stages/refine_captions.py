@@ -1,44 +1,59 @@
 """Rewrite the captions of low similarity with the refiner, and measure before and after (section 3.1.3)."""
 
-import pandas as pd
+from pathlib import Path
+
+import numpy as np
 
 from pipeline.captions.shards import Pairs
 from pipeline.clip.model import WEIGHTS, Clip, build, load
+from pipeline.clip.similarity import missing
 from pipeline.clip.train import train
 from pipeline.commands.stage import Stage, run
 from pipeline.refiner import generate
+from pipeline.refiner.captions import evenly, examples, rows_at, write_captions
 from pipeline.refiner.quality import Truth, measure
 from pipeline.runtime.files import write_json, write_table
+from pipeline.runtime.parts import WHOLE
 
 
 def main(stage: Stage) -> None:
     settings, workers = stage.config.refine_captions, stage.config.runtime.workers
     pairs = Pairs(stage.input("collect_captions"), "rough")
-    table = refine(stage, pairs)
-    counts = {str(name): int(count) for name, count in table["status"].value_counts().sort_index().items()}
-    stage.say("captions: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-    truth = Truth.read(stage.input("prepare_captions"))
-    metrics = measure(judge(stage), pairs, table, truth, settings, workers=workers)
-    for when, values in metrics.items():
-        known = {name: value for name, value in values.items() if value is not None}
-        stage.say(f"{when}: " + ", ".join(f"{name} {value:.3f}" for name, value in known.items()))
+    scored = generate.read_scores(stage.input("score_similarity", "scores.parquet"), pairs)
+    store = refine(stage, pairs, scored)
+    if stage.part:
+        return
+    referee, truth = judge(stage), Truth.read(stage.input("prepare_captions"))
     with stage.output_folder() as out:
-        write_table(out / "captions.parquet", table)
+        statistics = write_captions(out, store, pairs)
+        counts = dict(sorted(statistics.status.items()))
+        stage.say("captions: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+        places = evenly(np.flatnonzero(scored.low), settings.judge.images)
+        drawn = rows_at(store, pairs, places)
+        metrics = measure(referee, pairs, places.tolist(), drawn, truth, settings, workers=workers)
+        for when, similarity in statistics.similarity().items():
+            values = metrics[when] = {"similarity": similarity, **metrics[when]}
+            known = [f"{name} {value:.3f}" for name, value in values.items() if value is not None]
+            stage.say(f"{when}: {', '.join(known)}")
+        refined = np.concatenate(statistics.refined)
+        write_table(out / "examples.parquet", examples(store, pairs, refined, settings.examples))
         write_json(out / "metrics.json", {**metrics, "status": counts})
 
 
-def refine(stage: Stage, pairs: Pairs) -> pd.DataFrame:
-    """Kept and refined captions of all rough pairs."""
+def refine(stage: Stage, pairs: Pairs, scored: generate.Scored) -> Path:
+    """Rewrite the captions of part low; the folder that keeps them shard by shard."""
     settings, workers = stage.config.refine_captions, stage.config.runtime.workers
-    scores_path = stage.input("score_similarity", "scores.parquet")
-    clip_folder, refiner_folder = stage.input("train_clip_sem"), stage.input("prepare_refiner")
-    inputs = [pairs.folder / "rough.parquet", scores_path, clip_folder / WEIGHTS, refiner_folder]
-    with stage.checkpoint(settings.model_dump(exclude={"judge"}), inputs) as checkpoint:
-        refiner = generate.load(refiner_folder, settings.precision, stage.device)
-        clip = load(clip_folder)
-        clip.model.to(stage.device).eval()
-        scores, store = generate.read_scores(scores_path, pairs), checkpoint.folder
-        return generate.refine_shards(refiner, clip, pairs, scores, settings, store, workers=workers)
+    scores, clip_folder = stage.input("score_similarity", "scores.parquet"), stage.input("train_clip_sem")
+    refiner_folder, part = stage.input("prepare_refiner"), stage.part or WHOLE
+    inputs = [pairs.folder / "rough.parquet", scores, clip_folder / WEIGHTS, refiner_folder]
+    with stage.checkpoint(settings.model_dump(exclude={"judge", "examples"}), inputs) as checkpoint:
+        store = checkpoint.folder
+        if missing(store, pairs, part):
+            refiner = generate.load(refiner_folder, settings.precision, stage.device)
+            clip = load(clip_folder)
+            clip.model.to(stage.device).eval()
+            generate.refine_shards(refiner, clip, pairs, scored, settings, store, workers=workers, part=part)
+    return store
 
 
 def judge(stage: Stage) -> Clip:
@@ -57,4 +72,4 @@ def judge(stage: Stage) -> Clip:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, parts=True)

@@ -2,7 +2,9 @@
 
 GeoChat (Kuckreja et al., CVPR 2024; MBZUAI/geochat-7B) is LLaVA-1.5 with its vision tower widened from 336
 to 504 pixels: the 24 x 24 table of positions becomes 36 x 36 by bicubic interpolation with aligned corners.
-The released folder has config.json, pytorch_model-*.bin with an index, and tokenizer.model.
+The released folder has config.json, pytorch_model-*.bin with an index, and tokenizer.model. GeoChat's loader
+takes the tower from openai/clip-vit-large-patch14-336, which its training left as it was; so does `convert`
+where the folder lacks the tower's weights.
 """
 
 import math
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -69,10 +71,11 @@ GEOCHAT_7B = {
 CLIP_L_14 = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "patch_size": 14}
 
 
-def take(source: Path, out: Path) -> str:
+def take(source: Path, out: Path, tower: Path | None = None) -> str:
     """Write the checkpoint in `source` to `out`: one of transformers' LLaVA as it is, GeoChat's converted.
 
-    Returns "llava" or "geochat". Raises InputError for a folder with neither.
+    tower: see `convert`. Returns "llava" or "geochat". Raises InputError for a folder with neither, and when
+    a file that its index names is missing.
     """
     if not (source / "config.json").is_file():
         raise InputError(
@@ -81,9 +84,12 @@ def take(source: Path, out: Path) -> str:
         )
     kind = read_json(source / "config.json").get("model_type")
     if kind == "llava":
+        index = source / "model.safetensors.index.json"
+        if index.is_file():
+            _files(index)
         shutil.copytree(source, out, dirs_exist_ok=True)
     elif kind == "geochat":
-        convert(source, out)
+        convert(source, out, tower)
     else:
         raise InputError(
             f"{source / 'config.json'}: expected model_type geochat or llava, found {kind!r}; put "
@@ -92,30 +98,34 @@ def take(source: Path, out: Path) -> str:
     return str(kind)
 
 
-def convert(source: Path, out: Path) -> None:
+def convert(source: Path, out: Path, tower: Path | None = None) -> None:
     """Write the checkpoint in `source` to `out` in transformers' form; memory holds one of its files.
 
+    tower: folder of OpenAI's CLIP in transformers' form, used where `source` has no weights of the tower.
     Raises InputError when a file or weight is missing or of another shape.
     """
     content = read_json(source / "config.json")
-    index = read_json(source / "pytorch_model.bin.index.json")
-    files = sorted(set(index["weight_map"].values()))
-    tower = _tower(source, index["weight_map"])
-    config = build_config(content, tower)
+    words = tokenizer(source, content["vocab_size"])
+    files = _files(source / "pytorch_model.bin.index.json")
+    if not any(key.startswith(RENAMED[0][0]) for key in files):
+        files |= _openai_tower(source, tower)
+    config = build_config(content, _tower_sizes(source, files))
     with torch.device("meta"):
         expected = {
             name: value.shape for name, value in LlavaForConditionalGeneration(config).state_dict().items()
         }
     where: dict[str, str] = {}
     out.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(files, start=1):
-        target = f"model-{number:05d}-of-{len(files):05d}.safetensors"
+    paths = sorted(set(files.values()))
+    for number, path in enumerate(paths, start=1):
+        target = f"model-{number:05d}-of-{len(paths):05d}.safetensors"
         tensors = {}
-        for key, value in _read(source / name).items():
+        for key, value in _read(path).items():
             if not key.endswith(SKIPPED):
                 new = rename(key)
-                tensors[new] = _fit(new, value, expected, source / name)
+                tensors[new] = _fit(new, value, expected, path)
                 where[new] = target
+        config.dtype = tensors["lm_head.weight"].dtype if "lm_head.weight" in tensors else config.dtype
         save_file(tensors, out / target, metadata={"format": "pt"})
     missing = sorted(set(expected) - set(where))
     if missing:
@@ -127,7 +137,7 @@ def convert(source: Path, out: Path) -> None:
     config.architectures = ["LlavaForConditionalGeneration"]
     config.save_pretrained(out)
     _save_generation(config, out)
-    processor(tokenizer(source, content["vocab_size"]), config).save_pretrained(out)
+    processor(words, config).save_pretrained(out)
 
 
 def build_config(llama: dict[str, Any], tower: dict[str, int]) -> LlavaConfig:
@@ -174,14 +184,21 @@ def resize_positions(table: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def tokenizer(source: Path, words: int) -> Any:
-    """GeoChat's tokenizer with the two added tokens behind its `words`."""
+    """GeoChat's tokenizer with the two added tokens behind its `words`.
+
+    legacy: the texts before and after the image both begin with a space, since GeoChat tokenises them apart.
+    """
+    path = source / "tokenizer.model"
+    if not path.is_file():
+        raise InputError(f"{path}: expected GeoChat's tokenizer, found no file; download it from where it is")
     try:
-        found = LlamaTokenizer.from_pretrained(source, add_bos_token=True, local_files_only=True)
-    except (ImportError, ValueError, OSError) as error:
+        found = LlamaTokenizer.from_pretrained(source, add_bos_token=True, legacy=True, local_files_only=True)
+    except Exception as error:  # transformers, sentencepiece and protobuf each raise their own
+        first = str(error).partition("\n")[0]
         raise InputError(
-            f"{source}: expected tokenizer.model, found: {str(error).splitlines()[0]}; "
-            "reading it needs `pip install sentencepiece protobuf`"
+            f"{path}: expected a model of sentencepiece, found: {first}; download it again"
         ) from None
+    found.init_kwargs["legacy"] = True  # else it is not saved
     found.add_special_tokens({"extra_special_tokens": [IMAGE]})
     found.add_special_tokens({"pad_token": PAD})
     found.padding_side = "left"
@@ -217,35 +234,64 @@ def _fit(name: str, value: torch.Tensor, expected: dict[str, torch.Size], path: 
     return value.contiguous().clone()
 
 
-def _tower(source: Path, weight_map: dict[str, str]) -> dict[str, int]:
+def _files(index: Path) -> dict[str, Path]:
+    """The file of each weight that an index names, all of which are there."""
+    if not index.is_file():
+        raise InputError(f"{index}: expected the index of the released files, found none; download it")
+    files = {key: index.parent / name for key, name in read_json(index)["weight_map"].items()}
+    for path in sorted(set(files.values())):
+        if not path.is_file():
+            raise InputError(f"{path}: expected this file, since {index.name} names it; download it")
+    return files
+
+
+def _openai_tower(source: Path, folder: Path | None) -> dict[str, Path]:
+    """The file of each weight of OpenAI's tower, by GeoChat's names."""
+    if folder is None:
+        raise InputError(
+            f"{source}: expected the vision tower's weights ({RENAMED[0][0]}...), found none in the index; "
+            "set prepare_refiner.tower to a folder with openai/clip-vit-large-patch14-336"
+        )
+    paths = [folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise InputError(
+            f"prepare_refiner.tower: expected model.safetensors or pytorch_model.bin in {folder}, found "
+            "neither; put openai/clip-vit-large-patch14-336 there"
+        )
+    return dict.fromkeys(_read(path), path)
+
+
+def _tower_sizes(source: Path, files: dict[str, Path]) -> dict[str, int]:
     """Sizes of the vision tower, read off its weights."""
     prefix = RENAMED[0][0]
     layers = {
-        int(key.split("layers.")[1].split(".")[0])
-        for key in weight_map
-        if key.startswith(f"{prefix}encoder.")
+        int(key.split("layers.")[1].split(".")[0]) for key in files if key.startswith(f"{prefix}encoder.")
     }
     kernel, middle = f"{prefix}embeddings.patch_embedding.weight", f"{prefix}encoder.layers.0.mlp.fc1.weight"
-    if not layers or kernel not in weight_map or middle not in weight_map:
-        raise InputError(
-            f"{source}: expected the vision tower's weights ({prefix}...), found none in the index"
-        )
-    patches = _read(source / weight_map[kernel])[kernel].shape
+    if not layers or kernel not in files or middle not in files:
+        raise InputError(f"{source}: expected {kernel} and what belongs to it, found a part of the tower")
+    patches = _read(files[kernel])[kernel].shape
     return {
         "hidden_size": patches[0],
-        "intermediate_size": _read(source / weight_map[middle])[middle].shape[0],
+        "intermediate_size": _read(files[middle])[middle].shape[0],
         "num_hidden_layers": max(layers) + 1,
         "patch_size": patches[-1],
     }
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The weights in a file by GeoChat's names; of OpenAI's CLIP those of the vision tower."""
     try:
-        tensors: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if path.suffix == ".safetensors":
+            tensors: dict[str, torch.Tensor] = load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # zip, pickle and torch each raise their own on a broken file
         first = str(error).splitlines()[0]
         raise InputError(f"{path}: expected weights, found: {first}; download the file again") from None
-    return tensors
+    tower = {key: value for key, value in tensors.items() if key.startswith("vision_model.")}
+    return {f"{RENAMED[0][0]}{key.removeprefix('vision_model.')}": tower[key] for key in tower} or tensors
 
 
 def _save_generation(config: LlavaConfig, out: Path) -> None:

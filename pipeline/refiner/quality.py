@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -42,36 +41,32 @@ class Truth:
 def measure(
     judge: Clip,
     pairs: Pairs,
+    places: Sequence[int],
     table: pd.DataFrame,
     truth: Truth | None,
     settings: RefineCaptions,
     *,
     workers: int,
 ) -> dict[str, dict[str, float | None]]:
-    """Quality of the captions of low similarity, `before` and `after`; None where it cannot be measured.
+    """Quality of some captions of low similarity, `before` and `after`; None where it cannot be measured.
 
-    table: as `refine_shards` gives it. Retrieval is among at most `judge.images` of them, evenly drawn.
+    table: columns old, new of the pairs at `places`, among whose images is retrieved.
     """
-    low = np.flatnonzero(table["status"] != "kept")
-    count = min(len(low), settings.judge.images)
-    chosen = low[np.linspace(0, max(len(low) - 1, 0), count).astype(int)]
     how: dict[str, Any] = {"batch": settings.batch, "precision": settings.precision}
-    images = embed_pairs(judge, pairs, chosen.tolist(), workers=workers, **how) if len(chosen) > 1 else None
+    images = embed_pairs(judge, pairs, places, workers=workers, **how) if len(places) > 1 else None
     known = None
     if truth:
         sources, items = pairs.sources(), pairs.items()
-        known = [truth.objects.get((sources[place], items[place]), []) for place in low]
+        known = [truth.objects.get((sources[place], items[place]), []) for place in places]
     metrics: dict[str, dict[str, float | None]] = {}
     for when, column in (("before", "old"), ("after", "new")):
-        captions = table[column].iloc[low].tolist()
-        values = metrics[when] = {"object_precision": None, "object_recall": None, "similarity": None}
+        captions = table[column].tolist()
+        values = metrics[when] = {"object_precision": None, "object_recall": None}
         values["share_distinct"] = share_distinct(captions)
-        if len(low):
-            values["similarity"] = round(float(table[f"score_{when}"].iloc[low].mean()), 6)
         if truth and known:
             values |= object_accuracy(captions, known, truth.words)
         if images is not None:
-            texts = embed_texts(judge, table[column].iloc[chosen].tolist(), **how)
+            texts = embed_texts(judge, captions, **how)
             values |= recall(images, texts, torch.arange(len(texts), device=texts.device))
     return metrics
 

@@ -1,6 +1,6 @@
 """Settings of the refiner: where it comes from, how it rewrites, how the result is judged."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,9 +28,10 @@ class Miniature(Settings):
 
 
 class PrepareRefiner(Settings):
-    """Exactly one of the two."""
+    """Exactly one of checkpoint and miniature."""
 
     checkpoint: str | None  # folder with GeoChat's released checkpoint, or one of transformers' LLaVA
+    tower: str | None  # folder of openai/clip-vit-large-patch14-336, for a GeoChat without its vision tower
     miniature: Miniature | None
 
     @model_validator(mode="after")
@@ -56,4 +57,8 @@ class RefineCaptions(Settings):
     max_new_tokens: int = Field(ge=1)
     temperature: float = Field(ge=0)  # of sampling; 0: greedy
     seed: int = Field(ge=0)  # of sampling
+    retry_temperature: float = Field(gt=0)  # of the second attempt, where the first gave no usable caption
+    max_clip_tokens: int | None = Field(ge=3)  # of a new caption, both ends included; null: CLIP's context
+    square: Literal["crop", "pad"]  # what becomes of images that are not square
+    examples: int = Field(ge=0)  # refined captions that the report shows
     judge: Judge

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import (
@@ -78,10 +79,10 @@ class Original:
         parts = [embed(before), self.projector(hidden), embed(after)]
         return self.llama(inputs_embeds=torch.cat(parts, 1)).logits
 
-    def write(self, folder: Path, files: int = 3) -> None:
+    def write(self, folder: Path, files: int = 3, tower: bool = True) -> None:
         """config.json and .bin files in the released layout."""
         state = {}
-        for name, value in self.tower.state_dict().items():
+        for name, value in self.tower.state_dict().items() if tower else ():
             state[f"model.vision_tower.vision_tower.vision_model.{name.removeprefix('vision_model.')}"] = (
                 value
             )
@@ -156,19 +157,74 @@ def test_narrow_table_in_the_checkpoint_is_widened(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_missing_tower_is_taken_from_openais_clip(tmp_path: Path, name: str) -> None:
+    """openai/clip-vit-large-patch14-336 also holds the text tower."""
+    original = Original(side=4)
+    original.write(tmp_path / "whole")
+    original.write(tmp_path / "without", tower=False)
+    with pytest.raises(InputError, match=r"the vision tower's weights .* set prepare_refiner\.tower"):
+        geochat.take(tmp_path / "without", tmp_path / "out")
+    clip = {f"vision_model.{key}": value for key, value in original.tower.state_dict().items()}
+    clip |= {"text_model.final_layer_norm.weight": torch.ones(2), "logit_scale": torch.ones(())}
+    clip["vision_model.embeddings.position_ids"] = torch.arange(17)
+    (tmp_path / "clip").mkdir()
+    with pytest.raises(InputError, match=r"prepare_refiner\.tower: expected model\.safetensors or"):
+        geochat.take(tmp_path / "without", tmp_path / "out", tmp_path / "clip")
+    save = save_file if name.endswith("safetensors") else torch.save
+    save(clip, tmp_path / "clip" / name)
+    geochat.take(tmp_path / "whole", tmp_path / "expected")
+    geochat.take(tmp_path / "without", tmp_path / "out", tmp_path / "clip")
+    load = LlavaForConditionalGeneration.from_pretrained
+    expected, found = (load(tmp_path / one).state_dict() for one in ("expected", "out"))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_type_of_the_weights_is_that_of_the_files(tmp_path: Path) -> None:
+    original = Original(side=6)
+    for part in (original.tower, original.projector, original.llama):
+        part.half()
+    original.write(tmp_path / "geochat")
+    geochat.take(tmp_path / "geochat", tmp_path / "out")
+    assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "float16"
+    weights = load_file(tmp_path / "out/model-00001-of-00003.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+
+
+@pytest.mark.usefixtures("stand_in")
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
-    Original(side=6).write(tmp_path / "geochat")
-    (tmp_path / "geochat/pytorch_model-00002-of-00003.bin").write_bytes(b"half")
+    source, out = tmp_path / "geochat", tmp_path / "out"
+    Original(side=6).write(source)
+    (source / "pytorch_model-00002-of-00003.bin").write_bytes(b"half")
     with pytest.raises(InputError, match=r"00002-of-00003\.bin: expected weights"):
-        geochat.take(tmp_path / "geochat", tmp_path / "out")
-    index = json.loads((tmp_path / "geochat/pytorch_model.bin.index.json").read_text())
+        geochat.take(source, out)
+    (source / "pytorch_model-00002-of-00003.bin").unlink()
+    with pytest.raises(InputError, match=r"00002-of-00003\.bin: expected this file, since"):
+        geochat.take(source, out)
+    index = json.loads((source / "pytorch_model.bin.index.json").read_text())
     kept = {key: file for key, file in index["weight_map"].items() if "00002" not in file}
-    (tmp_path / "geochat/pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": kept}))
+    (source / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": kept}))
     with pytest.raises(InputError, match="expected"):
-        geochat.take(tmp_path / "geochat", tmp_path / "out")
-    (tmp_path / "geochat/config.json").write_text('{"model_type": "bert"}')
+        geochat.take(source, out)
+    (source / "pytorch_model.bin.index.json").unlink()
+    with pytest.raises(InputError, match=r"index\.json: expected the index of the released files"):
+        geochat.take(source, out)
+    (source / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(InputError, match="expected model_type geochat or llava, found 'bert'"):
-        geochat.take(tmp_path / "geochat", tmp_path / "out")
+        geochat.take(source, out)
+
+
+def test_missing_and_broken_tokenizers_are_refused_before_any_weight_is_read(tmp_path: Path) -> None:
+    source = tmp_path / "geochat"
+    Original(side=6).write(source)
+    with pytest.raises(InputError, match=r"tokenizer\.model: expected GeoChat's tokenizer, found no file"):
+        geochat.take(source, tmp_path / "out")
+    (source / "tokenizer.model").write_bytes(b"no such thing")
+    with pytest.raises(InputError, match=r"tokenizer\.model: expected a model of sentencepiece"):
+        geochat.take(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_released_tokenizer_is_read_as_it_is(tmp_path: Path) -> None:
@@ -181,15 +237,22 @@ def test_released_tokenizer_is_read_as_it_is(tmp_path: Path) -> None:
         vocab_size=290,
         model_type="bpe",
         byte_fallback=True,
+        normalization_rule_name="identity",  # this and the next two as LLaMA's
+        remove_extra_whitespaces=False,
+        split_digits=True,
         minloglevel=2,
     )
     original = sentencepiece.SentencePieceProcessor(str(tmp_path / "tokenizer.model"))
     found = geochat.tokenizer(tmp_path, 290)
     for caption in ("a river with ships", "Benjamin Grant, 2014"):
         assert found(caption)["input_ids"] == [1, *original.encode(caption)]
+        before, after = prompt(caption).split("<image>")  # which GeoChat tokenises one by one
+        apart = [1, *original.encode(before), 290, *original.encode(after)]
+        assert found(prompt(caption))["input_ids"] == apart
     config = geochat.build_config({**LLAMA, "vocab_size": 290}, {**geochat.CLIP_L_14, "num_hidden_layers": 1})
     geochat.processor(found, config).save_pretrained(tmp_path / "out")
     processor = AutoProcessor.from_pretrained(tmp_path / "out")
+    assert processor.tokenizer(prompt("a"))["input_ids"] == found(prompt("a"))["input_ids"]
     image = Image.new("RGB", (600, 504))
     inputs = processor(
         images=[image] * 2, text=[prompt("a"), prompt("a river")], padding=True, return_tensors="pt"
@@ -217,5 +280,8 @@ def test_checkpoint_of_transformers_is_taken_as_it_is(tmp_path: Path) -> None:
         (tmp_path / "llava" / name).write_bytes(content)
     assert geochat.take(tmp_path / "llava", tmp_path / "out") == "llava"
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == files
+    (tmp_path / "llava/model.safetensors.index.json").write_text('{"weight_map": {"a": "1.safetensors"}}')
+    with pytest.raises(InputError, match=r"1\.safetensors: expected this file"):
+        geochat.take(tmp_path / "llava", tmp_path / "out")
     with pytest.raises(InputError, match="nowhere: expected GeoChat's checkpoint"):
         geochat.take(tmp_path / "nowhere", tmp_path / "out")

@@ -6,13 +6,17 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.files import checksum
+from pipeline.commands import cluster
+from pipeline.runtime.code import ROOT
+from pipeline.runtime.files import checksum, read_json
+from tests.commands import scoring
 from tests.stages.workspace import Workspace
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -173,3 +177,31 @@ def test_tasks_are_put_back_and_recorded_by_one_repro(
     made.environment["RSSQA_CHECKPOINTS"] = str(made.path.parent / "elsewhere")
     made.run("python", "-m", "stages.retrain_segmenter", "--dataset", "loveda", "--method", "abcnet")
     assert checksum(folder) == interrupted
+
+
+def test_a_part_that_is_put_back_goes_on(
+    slurm: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm[name])
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    scoring.project(tmp_path)
+    commands = cluster.parts_of({"score_similarity": "python part.py"}, 2)
+    before: dict[str, tuple[int, int]] = {}
+
+    def put_back() -> None:
+        scoring.wait_until_reached(tmp_path)
+        before.update(scoring.stored(tmp_path))
+        _, job = read_json(cluster.RECORD)["score_similarity.2of2"]
+        subprocess.run(["scontrol", "requeue", job], check=True)
+
+    thread = threading.Thread(target=put_back)
+    thread.start()
+    assert cluster.run_tasks("score_similarity", commands, cluster.Options(minutes=5)) == 0
+    thread.join()
+    assert "1" in before and not before.keys() & set("357")
+    assert {shard: entry for shard, entry in scoring.stored(tmp_path).items() if shard in before} == before
+    for name, attempts in (("score_similarity.1of2", 1), ("score_similarity.2of2", 2)):
+        assert cluster.log_of(name).read_text().count("--- python part.py") == attempts
+    scoring.assert_equal_to_a_run_without_parts(tmp_path)
