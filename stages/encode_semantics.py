@@ -1,16 +1,22 @@
 """V_Sem of every patch: the class token of one image encoder (section 3.2.1, Eq. 2)."""
 
-import pandas as pd
-
 from pipeline.clip.model import load
-from pipeline.clip.semantics import encode_patches
+from pipeline.clip.semantics import encode_patches, feature_table
 from pipeline.commands.stage import Stage, run
 from pipeline.runtime.files import read_table, write_table
+from pipeline.runtime.missing import read_reason, write_reason
 
 
 def main(stage: Stage) -> None:
     settings, workers = stage.config.encode_semantics, stage.config.runtime.workers
-    clip = load(stage.input(stage.parameters.encoders[stage.item["encoder"]].weights))
+    weights = stage.input(*stage.parameters.encoders[stage.item["encoder"]].weights.split("/"))
+    if reason := read_reason(weights):
+        stage.say(f"no features: {reason}")
+        with stage.output_folder() as out:
+            write_reason(out, reason)
+            write_table(out / "features.parquet", feature_table([], []))
+        return
+    clip = load(weights)
     clip.model.to(stage.device).eval()
     ids, paths = [], []
     for dataset in stage.parameters.datasets:
@@ -21,8 +27,7 @@ def main(stage: Stage) -> None:
     features = encode_patches(clip, paths, settings, workers=workers)
     stage.say(f"{len(ids)} patches, {features.shape[1]} features each")
     with stage.output_folder() as out:
-        table = pd.DataFrame({"patch_id": ids, "feature": list(features.numpy())})
-        write_table(out / "features.parquet", table)
+        write_table(out / "features.parquet", feature_table(ids, list(features.numpy())))
 
 
 if __name__ == "__main__":

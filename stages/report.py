@@ -1,15 +1,17 @@
-"""Write the report: every table beside the printed one, pictures, captions, and what was not run."""
+"""Write the report: every table beside the printed one, pictures, CLIP-RS, and what was not run."""
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pipeline.commands.stage import Stage, run
 from pipeline.evaluation.comparison import MODEL
-from pipeline.evaluation.report import contact, pictures, words
+from pipeline.evaluation.report import clip_rs, contact, pictures, words
 from pipeline.evaluation.report.page import Material, read_results, render
 from pipeline.runtime.files import read_json, read_table
+from pipeline.runtime.missing import read_reason
 from pipeline.segmenters.registry import METHODS
 from pipeline.sqa.settings import VARIANT_TITLES
 
@@ -18,11 +20,8 @@ RESULTS = Path("results")
 
 def main(stage: Stage) -> None:
     parameters = stage.parameters
-    curves = {
-        title: read_table(stage.input(name, "curves.csv"), "loss")
-        for title, name in (("CLIP_Sem", "train_clip_sem"), ("CLIP-RS", "pretrain_clip_rs"))
-    }
     titles = {name: METHODS[name].title for name in parameters.methods}
+    curves = {}
     for name in parameters.variants:
         curve = read_table(stage.input("train_sqa", name, "curves.csv"), "method", "epoch", "loss")
         curves[VARIANT_TITLES.get(name, name)] = curve.assign(method=curve["method"].replace(titles))
@@ -33,20 +32,13 @@ def main(stage: Stage) -> None:
     if stage.config.report.contact:
         pages["contact.html"] = contact.render(built, stage.config.report.contact)
     labelled = {name: stage.input("label_oa", name) / "pictures" for name in parameters.datasets}
-    shown = {name: folder for name, folder in labelled.items() if folder.is_dir()}
-    if shown:
+    if shown := {name: folder for name, folder in labelled.items() if folder.is_dir()}:
         pages["pictures.html"] = pictures.render(shown, titles, predictions(stage))
-    refined = stage.input("refine_captions", "captions.parquet")
-    metrics = read_json(stage.input("refine_captions", "metrics.json"))
     material = Material(
         tables=read_results(RESULTS),
         counts=counts,
         curves=curves,
-        captions=examples(read_table(refined, "old", "new", "score_before", "score_after", "status"), stage),
-        caption_metrics={
-            name.replace("_", " "): (metrics["before"][name], metrics["after"].get(name))
-            for name in metrics["before"]
-        },
+        clip_rs=section(stage),
         conditions={
             "Profile": parameters.profile,
             "Segmentation methods": ", ".join(titles.values()),
@@ -64,23 +56,28 @@ def main(stage: Stage) -> None:
     stage.say(f"report: {stage.folder / 'index.html'}")
 
 
-def predictions(stage: Stage) -> pd.DataFrame | None:
-    """What RS-SQA predicts on its test split, None where it is not among the variants."""
-    if MODEL not in stage.parameters.variants:
-        return None
+def predictions(stage: Stage) -> pd.DataFrame:
+    """What RS-SQA predicts on its test split."""
     path = stage.input("train_sqa", MODEL, "predictions.parquet")
     return read_table(path, "patch_id", "method", "seed", "predicted")
 
 
-def examples(captions: pd.DataFrame, stage: Stage) -> pd.DataFrame:
-    """Refined captions at even distances over the table: neither the best nor the worst are picked."""
-    refined = captions[captions["status"] == "refined"]
-    number = min(stage.config.report.captions, len(refined))
-    return refined.iloc[[place * len(refined) // number for place in range(number)]]
+def section(stage: Stage) -> dict[str, Any]:
+    """What section 3.1 left to show."""
+    encoders, sources = stage.parameters.encoders, stage.config.collect_captions.sources
+    folders = clip_rs.Folders(
+        collected=stage.input("collect_captions"),
+        clip_sem=stage.input("train_clip_sem"),
+        scored=stage.input("score_similarity"),
+        refined=stage.input("refine_captions"),
+        clip_rs=stage.input("pretrain_clip_rs"),
+        encoders={name: stage.input(*one.weights.split("/")) for name, one in encoders.items()},
+    )
+    return clip_rs.read(folders, {one.name: (one.licence, one.overlaps_evaluation) for one in sources})
 
 
 def absent(stage: Stage, pages: Collection[str]) -> list[tuple[str, str]]:
-    """What of the paper this run leaves out by its parameters."""
+    """What of the paper this run leaves out by its parameters, or for want of an encoder."""
     parameters = stage.parameters
     rows = [] if "pictures.html" in pages else [("Fig. 4 (pictures)", "label_oa.pictures is 0")]
     if "contact.html" not in pages:
@@ -88,8 +85,10 @@ def absent(stage: Stage, pages: Collection[str]) -> list[tuple[str, str]]:
     compared = [one for one in parameters.variants.values() if one.split in (None, parameters.split)]
     if len(compared) == 1:
         rows.append(("Tables 5 and 6 (ablations)", "only one variant of RS-SQA in params.yaml"))
-        rows.append(("Table 7 and Fig. 6 (other encoders)", "only CLIP-RS among the encoders in params.yaml"))
-    return rows
+    if len({one.encoder for one in compared}) == 1:
+        rows.append(("Table 7, Fig. 6 (other encoders)", "no variant of RS-SQA with another encoder"))
+    reasons = {name: read_reason(stage.input("train_sqa", name)) for name in parameters.variants}
+    return rows + [(VARIANT_TITLES.get(name, name), reason) for name, reason in reasons.items() if reason]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 """Train a quality model per segmentation method and seed on the mix of all data sets (section 3.2)."""
 
+from typing import Any
+
 import pandas as pd
 
 from pipeline.commands.stage import Stage, run
 from pipeline.runtime.files import read_table, write_json, write_table
+from pipeline.runtime.missing import read_reason, write_reason
 from pipeline.sqa.prediction import predict, save_head
 from pipeline.sqa.tables import head_table, read_features
 from pipeline.sqa.training import train
+
+PREDICTIONS: dict[str, Any] = {"patch_id": str, "method": str, "seed": int, "predicted": "float32"}
+CURVES: dict[str, Any] = {"method": str, "seed": int, "epoch": int, "loss": float, "lr": float}
 
 
 def main(stage: Stage) -> None:
@@ -15,6 +21,8 @@ def main(stage: Stage) -> None:
     encoder, rule = variant.encoder, variant.split or parameters.split
     index_path = stage.input("assemble_sqed", "index.parquet")
     semantic_path = stage.input("encode_semantics", encoder, "features.parquet")
+    if reason := read_reason(semantic_path.parent):
+        return leave_out(stage, f"encoder {encoder}: {reason}")
     index = read_table(index_path, "patch_id", f"split_{rule}")
     train_ids, test_ids = (
         index.loc[index[f"split_{rule}"] == side, "patch_id"] for side in ("train", "test")
@@ -56,7 +64,7 @@ def main(stage: Stage) -> None:
                     f"{method}, seed {seed}: loss {curve['loss'].iloc[-1]:.4f} after {len(curve)} epochs"
                 )
         write_table(out / "predictions.parquet", pd.concat(predictions, ignore_index=True))
-        write_table(out / "curves.csv", pd.concat(curves)[["method", "seed", "epoch", "loss", "lr"]])
+        write_table(out / "curves.csv", pd.concat(curves)[list(CURVES)])
         config = {
             "encoder": encoder,
             "split": rule,
@@ -67,6 +75,15 @@ def main(stage: Stage) -> None:
             "seeds": list(parameters.seeds),
         }
         write_json(out / "heads" / "config.json", config)
+
+
+def leave_out(stage: Stage, reason: str) -> None:
+    """No predictions: the tables say of each cell that there is none."""
+    with stage.output_folder() as out:
+        write_reason(out, reason)
+        for name, kinds in (("predictions.parquet", PREDICTIONS), ("curves.csv", CURVES)):
+            write_table(out / name, pd.DataFrame(columns=list(kinds)).astype(kinds))
+    stage.say(f"no predictions: {reason}")
 
 
 if __name__ == "__main__":

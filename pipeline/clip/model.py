@@ -5,6 +5,8 @@ open_clip_config.json (architecture with QuickGELU, preprocessing) and open_clip
 """
 
 import copy
+import socket
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.factory import load_state_dict
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
@@ -22,7 +25,12 @@ from pipeline.runtime.files import read_json, write_json
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
+STALLED = 30  # seconds without an answer after which a download has failed
 Transform = Callable[[Image.Image], torch.Tensor]
+
+
+class UnavailableError(InputError):
+    """Weights that are not here: no file, or no download."""
 
 
 @dataclass
@@ -48,38 +56,65 @@ class Clip:
 def build(settings: ClipModel) -> Clip:
     """The model that trainings start from, on the CPU in float32.
 
-    Raises InputError for a name or weights that open_clip does not know.
+    Raises InputError for a name or weights that open_clip does not know, and what `pretrained` raises.
     """
-    if isinstance(settings.model, str):
-        config = open_clip.get_model_config(settings.model)
-        if config is None:
-            raise InputError(
-                f"clip.model: expected a name that open_clip publishes (open_clip.list_models() gives "
-                f"them) or a model configuration, found {settings.model!r}"
-            )
-    else:
-        config = copy.deepcopy(settings.model)
+    config = configuration(settings.model, "clip")
     if settings.force_quick_gelu:
         config["quick_gelu"] = True
-    is_file = settings.pretrained is not None and Path(settings.pretrained).is_file()
-    if settings.pretrained is None or is_file:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            model = _construct(config, PreprocessCfg())
-        if settings.pretrained is not None:
-            _load(model, Path(settings.pretrained))
-    else:
-        if not isinstance(settings.model, str) or not open_clip.is_pretrained_cfg(
-            settings.model, settings.pretrained
-        ):
-            raise InputError(
-                f"clip.pretrained: expected a file of weights or a tag that open_clip publishes for "
-                f"{settings.model}, found {settings.pretrained!r}"
-            )
-        model = open_clip.create_model(
-            settings.model, pretrained=settings.pretrained, force_quick_gelu=settings.force_quick_gelu
-        )
+    if settings.pretrained is not None:
+        return pretrained(settings.model, config, settings.pretrained, "clip")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = _construct(config, PreprocessCfg())
     return Clip(model, config, _tokenizer(config))
+
+
+def configuration(model: str | dict[str, Any], key: str) -> dict[str, Any]:
+    """open_clip's configuration of a name, or a copy of the given one; `key` is its section, for messages."""
+    if not isinstance(model, str):
+        return copy.deepcopy(model)
+    config = open_clip.get_model_config(model)
+    if config is None:
+        raise InputError(
+            f"{key}.model: expected a name that open_clip publishes (open_clip.list_models() gives "
+            f"them) or a model configuration, found {model!r}"
+        )
+    return config
+
+
+def published(model: str | dict[str, Any], weights: str) -> dict[str, Any]:
+    """What open_clip knows of the weights of that tag, {} where it publishes none for the model."""
+    return open_clip.get_pretrained_cfg(model, weights) if isinstance(model, str) else {}
+
+
+def pretrained(model: str | dict[str, Any], config: dict[str, Any], weights: str, key: str) -> Clip:
+    """A model of `config` with the weights of a file, or of a tag that open_clip publishes for `model`.
+
+    key: section of the settings, for messages. Raises UnavailableError where the file is not there or the
+    download fails; InputError for a tag that is not published, for one whose weights were trained with the
+    other activation than `config` has, and for weights that are broken or of another architecture.
+    """
+    facts, path, preprocess = published(model, weights), Path(weights), PreprocessCfg()
+    if facts and not path.is_file():
+        trained, found = (bool(one.get("quick_gelu")) for one in (facts, config))
+        if trained != found:
+            names = {True: "QuickGELU", False: "plain GELU"}
+            raise InputError(
+                f"{key}: expected {names[trained]}, with which the weights {weights!r} of {model} were "
+                f"trained, found {names[found]}; set {'force_' * (key == 'clip')}quick_gelu to "
+                f"{str(trained).lower()}"
+            )
+        path = _download(facts, f"{key}.pretrained: {weights}")
+        preprocess = PreprocessCfg(**{name: facts[name] for name in PREPROCESSING if name in facts})
+    elif not path.suffix and len(path.parts) == 1 and not path.is_file():
+        raise InputError(
+            f"{key}.pretrained: expected a file of weights or a tag that open_clip publishes for {model}, "
+            f"found {weights!r}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        clip = _construct(config, preprocess)
+    _load(clip, path)
+    return Clip(clip, config, _tokenizer(config))
 
 
 def save(clip: Clip, folder: Path) -> None:
@@ -116,13 +151,30 @@ def _construct(config: dict[str, Any], preprocess: PreprocessCfg) -> Any:
 
 
 def _load(model: Any, path: Path) -> None:
+    """Strictly: open_clip's own loader would resize the positions of a model of another image size."""
     if not path.is_file():
-        raise InputError(f"{path}: expected weights of CLIP, found no file; train or download them")
+        raise UnavailableError(f"{path}: expected weights of CLIP, found no file; train or download them")
     try:
-        open_clip.load_checkpoint(model, str(path), weights_only=True)
+        model.load_state_dict(load_state_dict(str(path)))
     except Exception as error:  # safetensors, pickle and torch each raise their own on a broken file
-        first = str(error).splitlines()[0]
+        first = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise InputError(f"{path}: expected weights of this architecture, found: {first}") from None
+
+
+def _download(facts: dict[str, Any], what: str) -> Path:
+    """open_clip's copy of published weights, fetched at first use; no single wait exceeds STALLED."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALLED)
+    try:
+        return Path(open_clip.download_pretrained(facts))
+    except Exception as error:  # each way of downloading raises its own
+        first = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise UnavailableError(
+            f"{what}: the download failed ({first}); fetch the weights where there is a network, or name a "
+            "file"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _tokenizer(config: dict[str, Any]) -> Any:

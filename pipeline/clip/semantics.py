@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import torch
 from PIL import Image
 from torch.utils.data import Dataset
@@ -40,6 +44,13 @@ def encode_patches(
     finally:
         visual.proj = projection
     return torch.cat(parts)
+
+
+def feature_table(patch_ids: Sequence[str], features: Sequence[np.ndarray]) -> pd.DataFrame:
+    """Columns patch_id, feature (float32 vector); of the same types where there is no patch."""
+    values: Any = list(features)  # pandas' types know no vectors
+    vectors = pd.Series(values, dtype=pd.ArrowDtype(pa.list_(pa.float32())))
+    return pd.DataFrame({"patch_id": pd.Series(list(patch_ids), dtype=str), "feature": vectors})
 
 
 class PatchImages(Dataset[torch.Tensor]):

@@ -30,12 +30,12 @@ def require(variants: Mapping[str, Variant], baselines: Iterable[str], split: st
         missing = [name for name in expected if name not in names]
         if missing:
             raise InputError(
-                f"params.yaml: {key}: expected {', '.join(expected)}, missing {', '.join(missing)}; the "
+                f"{key}: expected {', '.join(expected)}, missing {', '.join(missing)}; the "
                 "tables compare every model with these"
             )
     if variants[MODEL].split not in (None, split):
         raise InputError(
-            f"params.yaml: variants.{MODEL}.split: expected null or the run's split, {split}, found "
+            f"variants.{MODEL}.split: expected null or the run's split, {split}, found "
             f"{variants[MODEL].split}; the tables are by that rule"
         )
 

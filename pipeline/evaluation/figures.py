@@ -74,6 +74,7 @@ def scatter_grid(points: pd.DataFrame) -> Picture:
 def training_curves(curves: Mapping[str, pd.DataFrame]) -> Picture | None:
     """Loss by step, one panel per training (title -> frame with the step or epoch first and a column loss;
     rows of several seeds or methods, told by columns of these names, are drawn as one line each)."""
+    curves = {title: frame for title, frame in curves.items() if len(frame)}  # none: not trained
     if not curves:
         return None
     across = min(3, len(curves))
@@ -104,6 +105,91 @@ def training_curves(curves: Mapping[str, pd.DataFrame]) -> Picture | None:
 
     alt = f"Training loss by step or epoch of {', '.join(curves)}"
     return _picture(draw, 3.3 * across, 2.5 * down, alt)
+
+
+def histogram(bins: pd.DataFrame, threshold: float) -> Picture:
+    """Similarity scores (columns low, high, count), those below the threshold in another colour."""
+    below = (bins["low"] + bins["high"]) / 2 < threshold
+
+    def draw(figure: Any, ink: str) -> None:
+        axis = figure.subplots()
+        _arrange(figure, between=0, above=0)
+        for chosen, colour, label in (
+            (below, COLOURS[1], "to be refined"),
+            (~below, COLOURS[0], "kept"),
+        ):
+            part = bins[chosen]
+            width = part["high"] - part["low"]
+            axis.bar(part["low"], part["count"], width, align="edge", color=colour, label=label)
+        axis.axvline(threshold, color=ink, lw=1, ls="--", label=f"threshold {threshold:.3f}")
+        axis.set_xlabel("similarity of image and caption")
+        axis.set_ylabel("pairs")
+        axis.legend(frameon=False, labelcolor=ink)
+
+    alt = (
+        f"Histogram of the similarity scores of {bins['count'].sum():,} pairs, from {bins['low'].min():.3f} "
+        f"to {bins['high'].max():.3f}; the threshold is {threshold:.3f}"
+    )
+    return _picture(draw, 6.4, 2.6, alt)
+
+
+def clip_training(curves: Mapping[str, pd.DataFrame]) -> Picture:
+    """Loss, and retrieval recall and zero-shot accuracy where they were measured, by step.
+
+    curves: title -> frame with columns step, loss and any of text_recall_5, image_recall_5,
+    zero_shot_accuracy, which hold values in the rows of evaluations alone.
+    """
+    panels = [
+        ("loss", {"": "loss"}),
+        ("recall at 5", {"image to text": "text_recall_5", "text to image": "image_recall_5"}),
+        ("zero-shot accuracy", {"": "zero_shot_accuracy"}),
+    ]
+    measured = {name for frame in curves.values() for name in frame if frame[name].notna().any()}
+    panels = [panel for panel in panels if measured & set(panel[1].values())]
+
+    def draw(figure: Any, ink: str) -> None:
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        _arrange(figure, between=0.3, above=0)
+        for axis, (title, columns) in zip(axes, panels, strict=True):
+            for (name, frame), colour in zip(curves.items(), COLOURS, strict=False):
+                for (way, column), style in zip(columns.items(), ("-", "--"), strict=False):
+                    if column not in measured or column not in frame:
+                        continue
+                    line = _thin(frame[["step", column]].dropna())
+                    label = f"{name}, {way}" if way else name
+                    dots = "" if column == "loss" else "o"
+                    axis.plot(
+                        line["step"], line[column], style, color=colour, lw=1, marker=dots, ms=3, label=label
+                    )
+            axis.set_title(title, fontsize=10)
+            axis.set_xlabel("step")
+            axis.legend(frameon=False, fontsize=7, labelcolor=ink)
+
+    return _picture(
+        draw,
+        3.3 * len(panels),
+        2.8,
+        _ends(curves, [one for _, columns in panels for one in columns.values()]),
+    )
+
+
+def _ends(curves: Mapping[str, pd.DataFrame], columns: Sequence[str]) -> str:
+    """The last values of the trainings in words."""
+    parts = []
+    for name, frame in curves.items():
+        last = [(column, frame[column].dropna()) for column in columns if column in frame]
+        told = ", ".join(
+            f"{column.replace('_', ' ')} {values.iloc[-1]:.3f}" for column, values in last if len(values)
+        )
+        parts.append(f"{name} ends with {told or 'no value'}")
+    return f"Training curves by step; {'; '.join(parts)}"
+
+
+def _thin(frame: pd.DataFrame, points: int = 1000) -> pd.DataFrame:
+    """At most `points` rows, means over equal stretches: a training has up to millions of steps."""
+    if len(frame) <= points:
+        return frame
+    return frame.groupby(np.arange(len(frame)) * points // len(frame)).mean()
 
 
 def _methods(frame: pd.DataFrame) -> list[str]:

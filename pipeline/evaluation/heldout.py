@@ -92,7 +92,7 @@ def align(test: HeldOut, predictions: pd.DataFrame, source: str) -> np.ndarray:
     if (rows < 0).any():
         stranger = kept["patch_id"].iloc[int((rows < 0).argmax())]
         raise InputError(f"{source}: expected patches of the test split, found {stranger}; train again")
-    seeds = sorted(predictions["seed"].unique())
+    seeds = sorted(predictions["seed"].unique()) or [0]  # a model without predictions has a gap in each cell
     values = np.full((len(seeds), len(test.table), len(test.methods)), np.nan)
     seed_rows = pd.Index(seeds).get_indexer(pd.Index(kept["seed"]))
     method_rows = pd.Index(list(test.methods)).get_indexer(pd.Index(kept["method"]))

@@ -15,5 +15,4 @@ class EvaluateSettings(Settings):
 class ReportSettings(Settings):
     """Section `report` of configs/<profile>.yaml."""
 
-    captions: int = Field(ge=0)  # refined captions shown beside the rough ones
     contact: int = Field(ge=0)  # patches of each data set on the contact sheet

@@ -3,7 +3,6 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -94,24 +93,14 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     }
     for name, part in frames.items():
         tables.write(folder, name, part)
-    captions = pd.DataFrame(
-        {
-            "old": ["<script>alert(1)</script>"],
-            "new": ["a river"],
-            "score_before": [0.1],
-            "score_after": [np.nan],
-        }
-    )
-    curve = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.5]})
     heads = pd.DataFrame({"method": ["A", "A"], "seed": 0, "epoch": [1, 2], "loss": [1.0, 0.5]})
     return Material(
         tables=read_results(folder),
         counts={"potsdam": POTSDAM, "own": OWN},
-        curves={"CLIP_Sem": curve, "RS-SQA": heads},
-        captions=captions,
-        caption_metrics={"object recall": (0.1, None)},
+        curves={"RS-SQA": heads, "not trained": heads[:0]},
+        clip_rs=None,
         conditions={"Profile": "test"},
-        note="A note.",
+        note="A <script> note.",
         absent=[("Table 7", "no encoders")],
         pages=["pictures.html", "contact.html"],
     )
@@ -136,7 +125,7 @@ def test_page_is_whole_and_alone(html: str) -> None:
 def test_page_says_what_matters(html: str, material: Material) -> None:
     checker = Checker()
     checker.feed(html)
-    for text in ("Table 7", "no encoders", "BLIINDS-II", "no labelled patch", "0.9027", "a river", "A note."):
+    for text in ("Table 7", "no encoders", "BLIINDS-II", "no labelled patch", "0.9027", "A <script> note."):
         assert text in checker.text, text
     gain = (
         material.tables["comparison"].query("model == 'Data set mean' and metric == 'SROCC'")["gain"].iloc[0]
@@ -146,8 +135,8 @@ def test_page_says_what_matters(html: str, material: Material) -> None:
 
 
 def test_page_without_extras(material: Material) -> None:
-    html = render(material._replace(captions=None, caption_metrics={}, curves={}, pages=[]))
-    for absent in ('id="captions"', 'id="curves"', "pictures.html", "contact.html"):
+    html = render(material._replace(curves={}, pages=[]))
+    for absent in ('id="clip_rs"', 'id="curves"', "pictures.html", "contact.html"):
         assert absent not in html
 
 
@@ -271,7 +260,7 @@ def test_leak_of_one_rule_is_absent_with_its_reason(plain: Material, rules: list
     frames = {**plain.tables, "splits": frame[frame["rule"].isin(rules)]}
     html = render(plain._replace(tables=frames))
     assert 'id="leak"' not in html and "#leak" not in html
-    reason = "no variant of RS-SQA by the other rule in params.yaml"
+    reason = "this run has no variant of RS-SQA by the other rule"
     assert ["Split by patch: what leaks", reason] in rows_of(html)
 
 

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pipeline.clip.semantics import feature_table
 from pipeline.commands.stage import Stage
 from pipeline.runtime.code import ROOT
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import read_json, read_table
+from pipeline.runtime.files import read_json, read_table, write_table
+from pipeline.runtime.missing import write_reason
 from pipeline.sqa.settings import Variant
 from stages import evaluate, train_baseline, train_sqa
 from tests.sqa.synthetic import write_sqed
@@ -113,5 +115,19 @@ def test_a_run_by_patch_makes_its_tables_by_patch() -> None:
 
 
 def test_without_rs_sqa_the_message_is_clear() -> None:
-    with pytest.raises(InputError, match=r"params\.yaml: variants: expected rs_sqa, missing rs_sqa"):
+    with pytest.raises(InputError, match=r"variants: expected rs_sqa, missing rs_sqa"):
         run(("dubai",), variants={"other": BOTH["rs_sqa"]})
+
+
+def test_a_variant_whose_encoder_is_missing_is_a_row_of_gaps() -> None:
+    folder = Path("data/embedded/encode_semantics/openai")
+    write_reason(folder, "no download")
+    write_table(folder / "features.parquet", feature_table([], []))
+    found = run(("dubai", "loveda"), variants={**BOTH, "clip": Variant(encoder="openai")})
+    assert read_json("data/embedded/train_sqa/clip/missing.json")["reason"] == "encoder openai: no download"
+    cells = found["table3"].query("model == 'clip'")
+    assert len(cells) == len(found["table3"].query("model == 'RS-SQA'")) and cells["value"].isna().all()
+    mixed = cells.query("column == 'RS-SQED'")
+    assert mixed["note"].str.fullmatch(r"no prediction for (\d+) of \1 patches").all()
+    assert found["table4"].query("model == 'clip'")["value"].isna().all()
+    assert found["table3"].query("model == 'RS-SQA' and metric == 'RMSE'")["value"].notna().all()

@@ -1,4 +1,4 @@
-"""A self-contained HTML page: tables beside the paper's, Fig. 5, curves, captions, what is missing."""
+"""A self-contained HTML page: tables beside the paper's, Fig. 5, CLIP-RS, curves, what is missing."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,18 +21,16 @@ class Material(NamedTuple):
     """What the page shows.
 
     tables: name -> tidy frame of results/ (table1 ... table4, comparison, scatter, and splits where it is
-    there); counts: data set -> content of its build's counts.json; curves: title -> training curve; captions:
-    refined captions (old, new, score_before, score_after) or None; caption_metrics: {metric: (before,
-    after)}; conditions: label -> what was run; note: a sentence about the scale of the run; absent: (what,
-    why) of what the caller knows was not run; pages: names of the pages that lie beside it, of pictures.html
-    and contact.html.
+    there); counts: data set -> content of its build's counts.json; curves: title -> training curve of
+    RS-SQA; clip_rs: what `clip_rs.read` gives or None; conditions: label -> what was run; note: a sentence
+    about the scale of the run; absent: (what, why) of what the caller knows was not run; pages: names of the
+    pages that lie beside it, of pictures.html and contact.html.
     """
 
     tables: Mapping[str, pd.DataFrame]
     counts: Mapping[str, Mapping[str, Any]]
     curves: Mapping[str, pd.DataFrame]
-    captions: pd.DataFrame | None
-    caption_metrics: Mapping[str, tuple[float | None, float | None]]
+    clip_rs: Mapping[str, Any] | None
     conditions: Mapping[str, str]
     note: str
     absent: list[tuple[str, str]]
@@ -56,9 +54,7 @@ def render(material: Material) -> str:
     if beside is None:
         missing.append(("Counts beside the paper's", "this run's data sets have none that the paper prints"))
     if leaked is None:
-        missing.append(
-            ("Split by patch: what leaks", "no variant of RS-SQA by the other rule in params.yaml")
-        )
+        missing.append(("Split by patch: what leaks", "this run has no variant of RS-SQA by the other rule"))
     return fill(
         "page.html.j2",
         material=material,
@@ -73,7 +69,7 @@ def render(material: Material) -> str:
         recommendation=_recommendation(tables["table4"]),
         scatter=figures.scatter_grid(points),
         curves=figures.training_curves(material.curves),
-        captions=[] if material.captions is None else material.captions.to_dict("records"),
+        clip=material.clip_rs,
         absent=missing,
         gaps=_gaps(tables["table1"], quality, tables["table4"]),
     )
