@@ -59,8 +59,8 @@ class Assumptions:
     new_tokens: float = 40
     refiner_batch: float = 16
     bandwidth_utilisation: float = 0.4  # while tokens are generated
-    collect_ms: float = 3.5  # on one core, per image of 512 px
-    read_ms: float = 6.5  # on one core, per pair of a training
+    collect_ms: float = 2.8  # on one core, per image of 512 px
+    read_ms: float = 5.8  # on one core, per pair of a training
     cores: float = 8  # per GPU
     disk: float = 2e9  # bytes per second, shared by all nodes
     checkpoint_seconds: float = 600  # between two saves
