@@ -117,6 +117,10 @@ class Pairs:
         self._sizes = self._table["size"].to_numpy()
         # 64-bit places: the texts of ten million captions exceed two gigabytes.
         self._captions = self._table["captions"].cast(pa.large_list(pa.large_string())).combine_chunks()
+        # Every process of a training holds this: half of the memory, once what was read is let go.
+        self._table = self._table.drop_columns(["captions", "shard"])
+        del table, shard
+        pa.default_memory_pool().release_unused()
         self._files: OrderedDict[str, BinaryIO] = OrderedDict()
 
     def __len__(self) -> int:
