@@ -102,7 +102,7 @@ def _sample(root: Path, source: Source, row: dict[str, Any], settings: CollectCa
 def _changed(root: Path, address: Address, found: str) -> InputError:
     return InputError(
         f"{root / address.path}: expected the image that was read before, found {found}; put it back or run "
-        "`dvc repro -f prepare_captions`"
+        "prepare_captions again"
     )
 
 
