@@ -63,6 +63,8 @@ def main() -> int:
     counts = commands.add_parser("counts", help="RS-SQED's patches by arithmetic, beside the paper's Table 2")
     counts.add_argument("--csv", action="store_true", help="one flat table for programs")
     counts.add_argument("--tiles", metavar="DATASET", help="the patches of each of its source units")
+    page = commands.add_parser("report", help="write the report with times, hardware, versions and commits")
+    page.add_argument("--out", type=Path, help="an HTML file (default: logs/report/index.html)")
     arguments = parser.parse_args()
     # `dvc`, and the `python` of its stages, are this environment's, activated or not.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -96,6 +98,10 @@ def main() -> int:
             from pipeline.commands.counts import counts as run_counts
 
             return run_counts(arguments.csv, arguments.tiles)
+        if arguments.command == "report":
+            from pipeline.commands.report import report
+
+            return report(arguments.out)
         from pipeline.commands.lock import check_lock
 
         return check_lock()

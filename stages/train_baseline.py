@@ -1,20 +1,43 @@
-"""Predict the test split's quality with one compared model (section 4.2.3)."""
+"""Fit one compared model on RS-SQED's training split and predict the test split (section 4.2.3)."""
 
-from pipeline.baselines.registry import predictions
+import functools
+
+from pipeline.baselines.material import Tools, as_table, split_material
+from pipeline.baselines.registry import module_file, predict
 from pipeline.commands.stage import Stage, run
-from pipeline.runtime.files import read_table, write_table
+from pipeline.runtime.files import checksum, read_table, write_table
+
+INDEX = ("patch_id", "dataset", "subset", "unit", "split", "path", "width", "height")
+OUTPUTS = ("patch_id", "confidence", "entropy", "agreement", "confidences")
 
 
 def main(stage: Stage) -> None:
-    methods = list(stage.parameters.methods)
-    columns = [f"{kind}_{method}" for kind in ("oa", "confidence") for method in methods]
-    index = read_table(
-        stage.input("assemble_sqed", "index.parquet"), "patch_id", "dataset", "split", "path", *columns
+    name, parameters = stage.item["baseline"], stage.parameters
+    methods = list(parameters.methods)
+    index_path = stage.input("assemble_sqed", "index.parquet")
+    tables = {method: stage.input("assemble_sqed", "methods", f"{method}.parquet") for method in methods}
+    index = read_table(index_path, *INDEX, *(f"oa_{method}" for method in methods))
+    outputs = {method: read_table(path, *OUTPUTS).set_index("patch_id") for method, path in tables.items()}
+    material = split_material(index, methods, outputs, stage.input("assemble_sqed"))
+    tools = Tools(
+        seeds=list(parameters.seeds),
+        device=stage.device,
+        workers=stage.config.runtime.workers,
+        checkpoint=functools.partial(
+            stage.checkpoint,
+            inputs=[index_path],
+            code_files=[module_file(name)],
+            pictures=checksum(stage.input("assemble_sqed", "patches")),
+        ),
     )
-    frame = predictions(stage.item["baseline"], index, methods)
     with stage.output_folder() as out:
+        result = predict(name, material, getattr(stage.config.train_baseline, name), tools)
+        frame = as_table(result, material, tools.seeds)
         write_table(out / "predictions.parquet", frame)
-    stage.say(f"{len(frame)} predictions for {frame['patch_id'].nunique()} patches")
+        if result.curves is not None:
+            write_table(out / "curves.csv", result.curves)
+    for model, part in frame.groupby("model", sort=False):
+        stage.say(f"{model}: {len(part)} predictions for {part['patch_id'].nunique()} patches")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ def main(stage: Stage) -> None:
     parameters, settings = stage.parameters, stage.config.train_sqa
     variant = parameters.variants[stage.item["variant"]]
     encoder, rule = variant.encoder, variant.split or parameters.split
+    model_settings, tokens = variant.settings(parameters.model), stage.config.encode_semantics.tokens
     index_path = stage.input("assemble_sqed", "index.parquet")
     semantic_path = stage.input("encode_semantics", encoder, "features.parquet")
     if reason := read_reason(semantic_path.parent):
@@ -34,18 +35,20 @@ def main(stage: Stage) -> None:
         (out / "heads").mkdir()
         for method in parameters.methods:
             method_path = stage.input("assemble_sqed", "methods", f"{method}.parquet")
-            train_table = head_table(method_path, semantic, train_ids)
-            test_table = head_table(method_path, semantic, test_ids)
+            train_table, test_table = (
+                head_table(method_path, semantic, ids, tokens, model_settings.segmentation_inputs)
+                for ids in (train_ids, test_ids)
+            )
             widths[method] = train_table.segmentation.shape[1]
             for seed in parameters.seeds:
                 with stage.checkpoint(
-                    {"model": parameters.model.model_dump(), "train": settings.model_dump()},
+                    {"model": model_settings.model_dump(), "train": settings.model_dump(), "tokens": tokens},
                     [index_path, semantic_path, method_path],
                     method=method,
                     seed=seed,
                     split=rule,
                 ) as checkpoint:
-                    model = train(train_table, parameters.model, settings, seed, stage.device, checkpoint)
+                    model = train(train_table, model_settings, settings, seed, stage.device, checkpoint)
                     curve = checkpoint.curves()
                 predicted = predict(model, test_table, stage.device)
                 save_head(out / "heads" / f"{method}_{seed}.safetensors", model)
@@ -68,8 +71,8 @@ def main(stage: Stage) -> None:
         config = {
             "encoder": encoder,
             "split": rule,
-            "model": parameters.model.model_dump(),
-            "tokens": train_table.semantic.shape[1],
+            "model": model_settings.model_dump(),
+            "tokens": tokens,
             "semantic_width": train_table.semantic.shape[2],
             "segmentation_widths": widths,
             "seeds": list(parameters.seeds),

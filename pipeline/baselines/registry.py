@@ -1,58 +1,45 @@
-"""The compared models by name.
+"""The compared models by name: each is a module of this package with `predict(material, settings, tools)`.
 
-A baseline is a function of the training and the test rows of RS-SQED's index (patch_id, dataset, subset,
-unit, path below RS-SQED's folder, oa_<method>, confidence_<method>, ...) and the methods' names. It returns
-the predicted quality [N, methods] of the test rows; higher is better, NaN where it has no answer. It never
-reads the OA of `test`.
+One module may give several models (label_free does): the titles of all are here, in the order of the tables.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import importlib
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from pipeline.baselines import label_free
+from pipeline.baselines.material import Material, Result, Tools
 from pipeline.runtime.errors import InputError
 
-
-class Baseline(NamedTuple):
-    """A compared model: the title of its rows and its function."""
-
-    title: str
-    predict: Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
-
-
-BASELINES = {
-    "dataset_mean": Baseline("Data set mean", label_free.dataset_mean),
-    "confidence": Baseline("Confidence", label_free.confidence),
+BASELINES: dict[str, tuple[str, ...]] = {
+    "bliinds_ii": ("BLIINDS-II",),
+    "brisque": ("BRISQUE",),
+    "deiqt": ("DEIQT",),
+    "hyperiqa": ("HyperIQA",),
+    "maniqa": ("MANIQA",),
+    "fractal": ("Fractal",),
+    "label_free": (
+        "Data set mean",
+        "Confidence",
+        "Confidence, calibrated",
+        "Entropy",
+        "Entropy, calibrated",
+        "ATC",
+        "ATC, calibrated",
+        "Agreement",
+        "Agreement, calibrated",
+    ),
 }
 
 
-def baseline(name: str) -> Baseline:
-    """The baseline of that name; raises InputError naming those there are."""
+def module_file(name: str) -> Path:
+    """The file of the baseline of that name; raises InputError naming those there are."""
     if name not in BASELINES:
         raise InputError(f"unknown baseline {name!r}; known are {', '.join(BASELINES)}")
-    return BASELINES[name]
+    return Path(__file__).parent / f"{name}.py"
 
 
-def predictions(name: str, index: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
-    """A baseline's predictions for the test split: patch_id, method, seed (0), predicted; without the NaN.
-
-    index: RS-SQED's index. Raises InputError where a split is empty.
-    """
-    sides = {split: index[index["split"] == split] for split in ("train", "test")}
-    for split, rows in sides.items():
-        if rows.empty:
-            raise InputError(f"RS-SQED: expected patches in the {split} split, found none; assemble it again")
-    test = sides["test"].drop(columns=[f"oa_{method}" for method in methods])
-    values = baseline(name).predict(sides["train"], test, methods)
-    frame = pd.DataFrame(
-        {
-            "patch_id": np.tile(test["patch_id"], len(methods)),
-            "method": np.repeat(methods, len(test)),
-            "seed": 0,
-            "predicted": values.T.ravel(),
-        }
-    )
-    return frame.dropna(ignore_index=True)
+def predict(name: str, material: Material, settings: Any, tools: Tools) -> Result:
+    """Fit a baseline on the training split and predict the test split."""
+    module = importlib.import_module(f"pipeline.baselines.{module_file(name).stem}")
+    result: Result = module.predict(material, settings, tools)
+    return result

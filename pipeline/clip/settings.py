@@ -86,3 +86,9 @@ class EncodeSemantics(Settings):
 
     batch: int = Field(ge=1)
     precision: Precision
+    grid: int = Field(ge=1)  # 1: the whole patch is the only view; n: and its n x n parts
+
+    @property
+    def tokens(self) -> int:
+        """CLS tokens of a patch, one a view."""
+        return 1 if self.grid == 1 else 1 + self.grid**2

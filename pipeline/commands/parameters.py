@@ -12,7 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.baselines.deep.settings import DeiqtSettings, HyperIqaSettings, ManiqaSettings
 from pipeline.baselines.registry import BASELINES
+from pipeline.baselines.settings import RegressionSettings
 from pipeline.captions.settings import CollectCaptions
 from pipeline.clip.settings import ClipModel, ClipTraining, EncodeSemantics, PublishedEncoder, ScoreSimilarity
 from pipeline.evaluation.settings import EvaluateSettings, ReportSettings
@@ -24,8 +26,10 @@ from pipeline.scenes.registry import dataset as open_dataset
 from pipeline.scenes.settings import FloodNetChallengeSource, OwnSource
 from pipeline.segmenters.registry import METHODS
 from pipeline.segmenters.settings import Recipe, RetrainSegmenterSettings
+from pipeline.semantics.settings import ProjectionSettings
 from pipeline.sqa.settings import ModelSettings, TrainSqaSettings, Variant
 from pipeline.sqed.settings import BuildSqedSettings, DatasetSettings, LabelOaSettings
+from pipeline.uncertainty.settings import CalibrateSettings
 from pipeline.world.scene_settings import (
     FloodnetSource,
     LovedaSource,
@@ -62,6 +66,18 @@ class Encoder(Settings):
     weights: str = Field(pattern=r"^[a-z0-9_]+(/[a-z0-9_]+)?$")  # folder below data/<profile>/ with its CLIP
 
 
+class TrainBaseline(Settings):
+    """How each compared model is fitted, by its name; the estimates without labels take no settings."""
+
+    bliinds_ii: RegressionSettings
+    brisque: RegressionSettings
+    deiqt: DeiqtSettings
+    hyperiqa: HyperIqaSettings
+    maniqa: ManiqaSettings
+    fractal: RegressionSettings
+    label_free: None
+
+
 class Parameters(Settings):
     """params.yaml."""
 
@@ -89,6 +105,14 @@ class Parameters(Settings):
             if variant.encoder not in self.encoders:
                 message = f"variants.{name}.encoder: expected one of encoders ({', '.join(self.encoders)})"
                 raise ValueError(f"{message}, found {variant.encoder!r}")
+            try:
+                variant.settings(self.model)
+            except ValueError as error:
+                raise ValueError(f"variants.{name}.model.{error}") from None
+        titles = [variant.title for variant in self.variants.values()]
+        for title in titles:
+            if titles.count(title) > 1:
+                raise ValueError(f"variants: the title {title!r} stands twice; it names rows of the tables")
         for name, encoder in self.encoders.items():
             stage, _, prepared = encoder.weights.partition("/")
             if stage == "prepare_encoder" and prepared != name:
@@ -144,6 +168,9 @@ class Config(Settings):
     prepare_encoder: dict[Name, PublishedEncoder | None]
     encode_semantics: EncodeSemantics
     train_sqa: TrainSqaSettings
+    calibrate: CalibrateSettings
+    train_baseline: TrainBaseline
+    project_semantics: ProjectionSettings
     evaluate: EvaluateSettings
     report: ReportSettings
 

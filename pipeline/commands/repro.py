@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.commands import dvc_files
+from pipeline.commands import dvc_files, report
 from pipeline.commands.board import Board, tail
 from pipeline.commands.parameters import load
 from pipeline.evaluation.terminal import from_results
@@ -58,7 +58,7 @@ def repro(jobs: int | None = None, targets: list[str] | None = None) -> int:
     jobs: stages at once; default one per GPU, else the number of cores divided by `threads`, and one more.
     targets: stages or cells; only these and what they need. Default all.
     """
-    parameters, config = load(Path())
+    config = load(Path())[1]
     dvc_files.require_repository()
     gpus = gpu_names()
     # One more than the cores hold: DVC's own work between two trainings leaves them idle.
@@ -96,7 +96,7 @@ def repro(jobs: int | None = None, targets: list[str] | None = None) -> int:
                 return check.guard.returncode
             dvc_files.sort_lock(list(graph))
     if not targets:
-        print(f"\n{from_results(Path('results'))}\n\nreport: data/{parameters.profile}/report/index.html")
+        print(f"\n{from_results(Path('results'))}\n\nreport: {report.write(graph)}")
     return 0
 
 

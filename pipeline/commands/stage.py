@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.commands import launch
 from pipeline.commands.parameters import Parameters, Profile, load
-from pipeline.runtime import code, files
+from pipeline.runtime import code, files, run_log
 from pipeline.runtime.distributed import Member, first, launched, own_device, record
 from pipeline.runtime.errors import InputError, message
 from pipeline.runtime.parts import Part
@@ -134,7 +134,7 @@ def run(main: Callable[[Stage], None], *options: str, parts: bool = False, distr
 
     parts: whether the stage can also do a part of its shards (`--part 3/16`) for a later whole run.
     distributed: whether it trains in as many processes as `distributed` says, each of which calls `main`.
-    Bad input and a full disk end with one line on stderr and exit code 1.
+    Bad input and a full disk end with one line on stderr and exit code 1. The run log gets a line either way.
     """
     script = Path(sys.modules[main.__module__].__file__ or "")
     parser = argparse.ArgumentParser(
@@ -148,32 +148,38 @@ def run(main: Callable[[Stage], None], *options: str, parts: bool = False, distr
         )
     item = vars(parser.parse_args())
     part = item.pop("part", None)
-    try:
-        parameters, config = load(Path())
-        _check_item(item, parameters)
-        _limit_threads(config.threads)
-        together = config.distributed.nodes * config.distributed.processes if distributed else 1
-        stage = Stage(script, item, parameters, config, Part.parse(part) if part else None, together)
-        if distributed and (together > 1 or launched()):
-            launch.run(main, stage)
-        else:
-            main(stage)
-    except InputError as error:
-        _fail(script.stem, message(error))
-    except OSError as error:
-        cure = {
-            errno.ENOSPC: "free space",
-            errno.EDQUOT: "free space",
-            errno.EROFS: "mount it writable",
-            errno.EACCES: "mend its permissions",
-            errno.EPERM: "mend its permissions",
-            errno.EEXIST: "move what is there away",
-            errno.ENOTDIR: "move what is there away",
-        }.get(error.errno or 0)
-        if cure is None:
-            raise
-        place = error.filename2 or error.filename or "the disk"
-        _fail(script.stem, f"{place}: {error.strerror}; {cure} and run again")
+    facts = {"stage": script.stem, "item": item, "part": part}
+    recording: contextlib.AbstractContextManager[dict[str, Any]] = run_log.recorded(run_log.LOG, **facts)
+    if launched():  # the process that has started these records them
+        recording = contextlib.nullcontext({})
+    with recording as line:
+        try:
+            parameters, config = load(Path())
+            together = config.distributed.nodes * config.distributed.processes if distributed else 1
+            line |= {"profile": parameters.profile, "threads": config.threads, "processes": together}
+            _check_item(item, parameters)
+            _limit_threads(config.threads)
+            stage = Stage(script, item, parameters, config, Part.parse(part) if part else None, together)
+            if distributed and (together > 1 or launched()):
+                launch.run(main, stage)
+            else:
+                main(stage)
+        except InputError as error:
+            _fail(script.stem, message(error))
+        except OSError as error:
+            cure = {
+                errno.ENOSPC: "free space",
+                errno.EDQUOT: "free space",
+                errno.EROFS: "mount it writable",
+                errno.EACCES: "mend its permissions",
+                errno.EPERM: "mend its permissions",
+                errno.EEXIST: "move what is there away",
+                errno.ENOTDIR: "move what is there away",
+            }.get(error.errno or 0)
+            if cure is None:
+                raise
+            place = error.filename2 or error.filename or "the disk"
+            _fail(script.stem, f"{place}: {error.strerror}; {cure} and run again")
 
 
 def _fail(name: str, why: str) -> NoReturn:

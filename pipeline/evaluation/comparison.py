@@ -1,7 +1,9 @@
 """RS-SQA beside every other model: means over the methods on the mix, and the paired differences.
 
-Columns of the frame: model, metric, value (mean over methods), low, high, gain (RS-SQA's value minus this
-model's), gain_low, gain_high (95 %, paired: both models see the same resampled source units), note.
+Columns of `compare`: model, group, metric, value (mean over methods and seeds), sd (over the seeds, of the
+mean over methods; empty for one), low, high (95 %), gain (RS-SQA's value minus this model's), gain_low,
+gain_high (95 %, paired: both models see the same resampled source units), p (`bootstrap.p_value` of the
+gain), p_holm (Holm's correction over all models compared with RS-SQA in that metric), note.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,28 +12,25 @@ import numpy as np
 import pandas as pd
 
 from pipeline.evaluation import bootstrap
-from pipeline.evaluation.heldout import MIX
-from pipeline.evaluation.quality import Draws
+from pipeline.evaluation.heldout import ABLATIONS, COMPARED, LABEL_FREE, MIX, OWN, RS_SQA
+from pipeline.evaluation.quality import Scores
 from pipeline.runtime.errors import InputError
 from pipeline.sqa.settings import Variant
 
 OURS = "RS-SQA"
 MODEL = "rs_sqa"  # the variant that is RS-SQA
-PLAIN = ("dataset_mean", "confidence")  # baselines without which no trained model is shown
+PLAIN = "label_free"  # the baseline without which no trained model is shown
 METRICS = ("SROCC", "PLCC", "RMSE", "KROCC", "SROCC_within", "P@1", "P@3", "regret")
+LEVEL = 0.05
 
 
 def require(variants: Mapping[str, Variant], baselines: Iterable[str], split: str) -> None:
-    """Raise InputError where RS-SQA, by the run's `split`, or a plain baseline is not in the lists."""
-    for key, expected, names in (
-        ("variants", (MODEL,), set(variants)),
-        ("baselines", PLAIN, set(baselines)),
-    ):
-        missing = [name for name in expected if name not in names]
-        if missing:
+    """Raise InputError where RS-SQA, by the run's `split`, or the plain baseline is not in the lists."""
+    for key, expected, names in (("variants", MODEL, set(variants)), ("baselines", PLAIN, set(baselines))):
+        if expected not in names:
             raise InputError(
-                f"{key}: expected {', '.join(expected)}, missing {', '.join(missing)}; the "
-                "tables compare every model with these"
+                f"{key}: expected {expected} among them, found {', '.join(sorted(names)) or 'none'}; the "
+                "tables compare every model with it"
             )
     if variants[MODEL].split not in (None, split):
         raise InputError(
@@ -40,50 +39,102 @@ def require(variants: Mapping[str, Variant], baselines: Iterable[str], split: st
         )
 
 
-def compare(quality: pd.DataFrame, recommendation: pd.DataFrame, draws: Draws) -> pd.DataFrame:
-    """The comparison from the tidy tables 3 and 4 and their draws on the mix."""
-    methods = list(dict.fromkeys(quality["method"]))
-    mixed = pd.concat([quality, recommendation])
+def titles(variants: Mapping[str, Variant], split: str) -> dict[str, tuple[str, str]]:
+    """Variant -> its title and its group, of those by the run's `split`: RS-SQA, those of the paper's
+    ablations by table, then ours."""
+    found = {MODEL: (OURS, RS_SQA)}
+    for table in (None, *ABLATIONS):
+        for name, variant in variants.items():
+            if name != MODEL and variant.table == table and variant.split in (None, split):
+                found[name] = (variant.title, ABLATIONS[table] if table else OWN)
+    return found
+
+
+def baseline_group(name: str) -> str:
+    """Group of a baseline's models."""
+    return LABEL_FREE if name == PLAIN else COMPARED
+
+
+def compare(quality: Scores, recommendation: Scores) -> pd.DataFrame:
+    """The comparison from Tables 3 and 4."""
+    mixed = pd.concat([quality.table, recommendation.table])
     mixed = mixed[mixed["column"] == MIX]
+    seeds, draws = quality.seeds | recommendation.seeds, quality.draws | recommendation.draws
+    cells = dict(iter(mixed.groupby(["model", "metric"])))
     rows = []
     for model in dict.fromkeys(mixed["model"]):
         for metric in METRICS:
-            cells = mixed[(mixed["model"] == model) & (mixed["metric"] == metric)]
-            if cells.empty:  # a random choice predicts no accuracy
+            if (model, metric) not in cells:  # a random choice predicts no accuracy
                 continue
-            value, theirs = _mean(cells), mean_draws(draws, model, metric, methods)
-            own = mixed[(mixed["model"] == OURS) & (mixed["metric"] == metric)]
-            ours, our_draws = _mean(own), mean_draws(draws, OURS, metric, methods)
-            gain = None if model == OURS or ours is None or value is None else ours - value
-            low, high = (None if theirs is None else bootstrap.interval(theirs)) or (None, None)
-            gain_low, gain_high = None, None
-            if theirs is not None and our_draws is not None and model != OURS:
-                gain_low, gain_high = bootstrap.interval(our_draws - theirs) or (None, None)
-            rows.append(
-                {
-                    "model": model,
-                    "metric": metric,
-                    "value": value,
-                    "low": low,
-                    "high": high,
-                    "gain": gain,
-                    "gain_low": gain_low,
-                    "gain_high": gain_high,
-                    "note": "; ".join(dict.fromkeys(note for note in cells["note"] if note)),
-                }
+            cell = cells[model, metric]
+            row = {"model": model, "group": cell["group"].iloc[0], "metric": metric}
+            row |= dict.fromkeys(
+                ("value", "sd", "low", "high", "gain", "gain_low", "gain_high", "p", "p_holm")
             )
-    return pd.DataFrame(rows)
+            values, drawn = seeds.get((model, metric)), draws.get((model, metric))
+            own, own_drawn = seeds.get((OURS, metric)), draws.get((OURS, metric))
+            if values is not None:
+                row["value"] = float(values.mean())
+                row["sd"] = float(values.std(ddof=1)) if len(values) > 1 else None
+            if drawn is not None:
+                row["low"], row["high"] = bootstrap.interval(drawn) or (None, None)
+            if model != OURS and values is not None and own is not None:
+                row["gain"] = float(own.mean() - values.mean())
+            if model != OURS and drawn is not None and own_drawn is not None:
+                row["gain_low"], row["gain_high"] = bootstrap.interval(own_drawn - drawn) or (None, None)
+                row["p"] = bootstrap.p_value(own_drawn - drawn)
+            row["note"] = _notes(cell)
+            rows.append(row)
+    return _correct(pd.DataFrame(rows), max(map(len, draws.values()), default=0))
 
 
-def _mean(cells: pd.DataFrame) -> float | None:
-    """Mean over the methods; None where one of them has no value."""
-    values = cells["value"].astype(float)
-    return None if values.empty or values.isna().any() else float(values.mean())
+def _correct(frame: pd.DataFrame, resamples: int) -> pd.DataFrame:
+    """Fill in p_holm, and say where more resamples might bring it below the level."""
+    numbers = [name for name in frame.columns if name not in ("model", "group", "metric", "note")]
+    frame[numbers] = frame[numbers].astype(float)
+    for _, tested in frame[frame["p"].notna()].groupby("metric"):
+        frame.loc[tested.index, "p_holm"] = bootstrap.holm(tested["p"].to_numpy())
+    lowest = np.isclose(frame["p"], 2 / (resamples + 1)) & (frame["p_holm"] >= LEVEL)
+    few = f"p_holm cannot be lower with {resamples} resamples"
+    frame.loc[lowest, "note"] = [f"{note}; {few}" if note else few for note in frame.loc[lowest, "note"]]
+    return frame
 
 
-def mean_draws(draws: Draws, model: str, metric: str, methods: list[str]) -> np.ndarray | None:
-    """A model's draws of a metric [resamples], the mean over the methods; None where one has none."""
-    if (model, metric) in draws:
-        return draws[model, metric]
-    parts = [draws[model, metric, method] for method in methods if (model, metric, method) in draws]
-    return np.mean(parts, axis=0) if len(parts) == len(methods) else None
+def _notes(cells: pd.DataFrame) -> str:
+    """The distinct notes, with the methods that each concerns where it is not all."""
+    parts = []
+    for note in dict.fromkeys(note for note in cells["note"] if note):
+        alike = cells[cells["note"] == note]
+        parts.append(note if len(alike) == len(cells) else f"{', '.join(alike['method'])}: {note}")
+    return "; ".join(parts)
+
+
+def losses(quality: Scores) -> pd.DataFrame:
+    """The pairs in which RS-SQA loses, on each method the model that is furthest ahead first.
+
+    Columns: method, model, group, ours, theirs (SROCC on the mix), difference (ours minus theirs, below 0),
+    low, high (95 %, paired).
+    """
+    table = quality.table.astype({"value": float})
+    cells = table[(table["column"] == MIX) & (table["metric"] == "SROCC")]
+    ours = cells[cells["model"] == OURS].set_index("method")["value"]
+    columns = ["method", "model", "group", "ours", "theirs", "difference", "low", "high"]
+    rows = []
+    for method, own in ours.items():
+        ahead = cells[(cells["method"] == method) & (cells["value"] > own)]
+        for cell in ahead.sort_values("value", ascending=False, kind="stable").to_dict("records"):
+            drawn = [quality.draws.get((one, "SROCC", str(method))) for one in (OURS, cell["model"])]
+            paired = None if drawn[0] is None or drawn[1] is None else drawn[0] - drawn[1]
+            low, high = (None if paired is None else bootstrap.interval(paired)) or (None, None)
+            values = (
+                method,
+                cell["model"],
+                cell["group"],
+                own,
+                cell["value"],
+                own - cell["value"],
+                low,
+                high,
+            )
+            rows.append(dict(zip(columns, values, strict=True)))
+    return pd.DataFrame(rows, columns=columns)

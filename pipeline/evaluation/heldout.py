@@ -1,7 +1,7 @@
 """The test split as arrays, and the models' predictions aligned with it.
 
 Reads RS-SQED's index (patch_id, dataset, subset, unit, split, oa_<method>) and prediction tables (patch_id,
-method, seed, predicted).
+model where a file holds several, method, seed, predicted).
 """
 
 from collections.abc import Collection, Mapping
@@ -13,9 +13,16 @@ import pandas as pd
 
 from pipeline.evaluation.bootstrap import Resamples
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import read_json
+from pipeline.runtime.files import read_json, read_table
+from pipeline.runtime.missing import read_reason
 
 MIX = "RS-SQED"  # the paper's column of all patches
+COLUMNS = ("patch_id", "method", "seed", "predicted")
+# Groups of models: RS-SQA itself, the paper's compared models, estimates without labels, the random choice,
+# variants that the paper does not have, and the ablations by their table.
+RS_SQA, COMPARED, LABEL_FREE, REFERENCE, OWN = "RS-SQA", "compared", "label-free", "reference", "ours"
+ABLATIONS = {5: "design", 6: "loss", 7: "encoder"}
+GROUPS = (RS_SQA, COMPARED, LABEL_FREE, OWN, *ABLATIONS.values(), REFERENCE)  # in the order of the tables
 
 
 class HeldOut(NamedTuple):
@@ -27,6 +34,15 @@ class HeldOut(NamedTuple):
     columns: dict[str, np.ndarray]
     true: np.ndarray
     resamples: Resamples
+
+
+class Model(NamedTuple):
+    """One model. group: of the tables' rows; predicted: [seeds, N, methods], NaN where it has no answer;
+    reason: why it has none at all."""
+
+    group: str
+    predicted: np.ndarray
+    reason: str = ""
 
 
 def read_facts(path: Path, datasets: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -69,6 +85,27 @@ def read_held_out(
     columns |= {title: np.flatnonzero(subset == title) for title in dict.fromkeys(datasets.values())}
     drawn = Resamples(test["dataset"], test["unit"], resamples, seed)
     return HeldOut(test, methods, columns, true, drawn)
+
+
+def read_models(test: HeldOut, folder: Path, group: str, titles: Collection[str]) -> dict[str, Model]:
+    """Title -> model of `folder`'s predictions.parquet, which has no column `model` where it holds one.
+
+    What is missing has the folder's reason. Raises InputError as `align` does, and for a model that is not in
+    `titles`.
+    """
+    reason = read_reason(folder) or ""
+    path = folder / "predictions.parquet"
+    table = read_table(path, *COLUMNS, *(("model",) if len(titles) > 1 else ()))
+    if "model" not in table:
+        table["model"] = next(iter(titles))
+    if strangers := sorted(set(table["model"]) - set(titles)):
+        raise InputError(
+            f"{path}: expected the models {', '.join(titles)}, found {', '.join(strangers)}; train again"
+        )
+    return {
+        title: Model(group, align(test, table[table["model"] == title], f"{path}: {title}"), reason)
+        for title in titles
+    }
 
 
 def align(test: HeldOut, predictions: pd.DataFrame, source: str) -> np.ndarray:

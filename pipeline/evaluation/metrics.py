@@ -68,34 +68,47 @@ class Logistic(NamedTuple):
     def __call__(self, predicted: np.ndarray) -> np.ndarray:
         from scipy.special import expit
 
-        slope = (predicted - self.centre) / abs(self.width)
-        return (self.upper - self.lower) * expit(slope) + self.lower
+        return (self.upper - self.lower) * expit((predicted - self.centre) / abs(self.width)) + self.lower
+
+    def slopes(self, predicted: np.ndarray) -> np.ndarray:
+        """Derivatives [4, N] by upper, lower, centre and width."""
+        from scipy.special import expit
+
+        steps = (predicted - self.centre) / abs(self.width)
+        share = expit(steps)
+        slope = (self.upper - self.lower) * share * (1 - share) / abs(self.width)
+        return np.stack([share, 1 - share, -slope, -slope * steps * np.sign(self.width)])
 
 
 def fit_logistic(true: np.ndarray, predicted: np.ndarray) -> Logistic | None:
     """The four-parameter logistic from predicted to true scores by least squares; None where the fit fails.
 
     Form and start (max and min of the true scores, mean and a quarter of the standard deviation of the
-    predicted ones) are the usual ones of quality assessment (VQEG; IQA-PyTorch). It fails with fewer patches
-    than parameters, with constant predictions, and where the search does not converge.
+    predicted ones) are the usual ones of quality assessment (VQEG; IQA-PyTorch). Of that start and the same
+    one falling the better end is taken: from the wrong side the search may end in a step. It fails with fewer
+    patches than parameters, with constant predictions, and where neither search converges.
     """
-    from scipy.optimize import least_squares
+    from scipy.optimize import leastsq
 
     if len(true) < 4 or not np.ptp(predicted):
         return None
-    start = [true.max(), true.min(), predicted.mean(), predicted.std() / 4]
-
-    def residuals(values: np.ndarray) -> np.ndarray:
-        return Logistic(*values)(predicted) - true
-
-    with np.errstate(all="ignore"):
-        try:
-            found = least_squares(residuals, start, method="lm", max_nfev=10_000)
-        except ValueError:  # the search ran into infinite residuals
-            return None
-        fitted = Logistic(*map(float, found.x))
-        whole = np.isfinite(fitted(predicted)).all() and np.ptp(fitted(predicted)) > 0
-    return fitted if found.success and whole else None
+    best, least = None, np.inf
+    for upper, lower in ((true.max(), true.min()), (true.min(), true.max())):
+        with np.errstate(all="ignore"):
+            found, _, _, _, status = leastsq(  # type: ignore[call-overload]  # its stub wants arrays of float64
+                lambda values: Logistic(*values)(predicted) - true,
+                [upper, lower, predicted.mean(), predicted.std() / 4],
+                Dfun=lambda values: Logistic(*values).slopes(predicted),
+                col_deriv=True,
+                full_output=True,
+                maxfev=10_000,
+            )
+            fitted = Logistic(*map(float, found))
+            error = np.sum((fitted(predicted) - true) ** 2)
+            flat = not np.ptp(fitted(predicted)) > 0  # or NaN
+        if status in (1, 2, 3, 4) and not flat and error < least:
+            best, least = fitted, error
+    return best
 
 
 def _check(true: np.ndarray, predicted: np.ndarray, least: int) -> None:

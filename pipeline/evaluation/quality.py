@@ -1,17 +1,18 @@
 """Tables 3 and 4 as tidy frames: one row per cell and metric, with interval, spread and the reason of a gap.
 
-Columns: [method,] model, column, metric, value (mean over seeds), low, high (95 % bootstrap by source unit),
-sd (over seeds, empty for one), seeds, patches, note.
+Columns: [method,] model, group, column, metric, value (mean over seeds), low, high (95 % bootstrap by source
+unit), sd (over seeds, empty for one), seeds, patches, note.
 """
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from pipeline.evaluation import bootstrap, metrics, recommendation
-from pipeline.evaluation.heldout import MIX, HeldOut
+from pipeline.evaluation.heldout import MIX, REFERENCE, HeldOut, Model
 
 PRINTED = ("PLCC", "SROCC", "RMSE", "KROCC")  # the paper's metrics; PLCC and RMSE after the logistic
 RAW = ("PLCC_raw", "RMSE_raw", "KROCC_b", "SROCC_within")  # beside them
@@ -21,96 +22,165 @@ RECOMMENDING = {"Data set mean": "Best method of the data set"}  # what a model 
 FIT_FAILED = "logistic fit failed: raw values"
 NO_FIT = "all predictions are equal: raw values"
 
-Draws = dict[tuple[str, ...], np.ndarray]  # (model, metric[, method]) on the mix -> statistic [resamples]
+ByModel = dict[
+    tuple[str, ...], np.ndarray
+]  # by (model, metric, method), and (model, metric): the methods' mean
 
 
-def quality(test: HeldOut, models: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, Draws]:
-    """Table 3: each model (title -> predictions [seeds, N, methods]) on each method and column."""
+class Scores(NamedTuple):
+    """table: the frame above. On the mix: seeds, the value of each seed [seeds]; draws, the mean over the
+    seeds in each resample [resamples]. The mean over methods is there where each of them has a value."""
+
+    table: pd.DataFrame
+    seeds: ByModel
+    draws: ByModel
+
+
+def quality(test: HeldOut, models: Mapping[str, Model], narrow: Collection[str] = ()) -> Scores:
+    """Table 3: each model (by title) on each method and column, those in `narrow` on the mix alone."""
     rows: list[dict[str, Any]] = []
-    draws: Draws = {}
+    seeds: ByModel = {}
+    draws: ByModel = {}
     for number, method in enumerate(test.methods.values()):
-        for model, values in models.items():
-            for column, patches in test.columns.items():
-                there = patches[np.isfinite(test.true[patches, number])]
-                cell = {"method": method, "model": model, "column": column}
-                found, drawn = _quality_cell(test, there, number, values[:, there, number])
-                rows += [cell | row for row in found]
-                if column == MIX:
-                    draws |= {(model, metric, method): draw for metric, draw in drawn.items()}
-    return pd.DataFrame(rows), draws
+        cells: dict[tuple[str, str], _Cell] = {}
+        for column, patches in test.columns.items():
+            there = patches[np.isfinite(test.true[patches, number])]
+            shown = {title: one for title, one in models.items() if column == MIX or title not in narrow}
+            found = {
+                title: _quality_cell(test, there, number, model.predicted[:, there, number], model.reason)
+                for title, model in shown.items()
+            }
+            _draw_quality(test, there, number, found)
+            cells |= {(title, column): cell for title, cell in found.items()}
+        for title, model in models.items():
+            for column in test.columns:
+                if (title, column) in cells:
+                    place = {"method": method, "model": title, "group": model.group, "column": column}
+                    rows += [place | row for row in cells[title, column].rows()]
+            mixed = cells[title, MIX]
+            seeds |= {(title, metric, method): values for metric, values in mixed.values.items()}
+            draws |= {(title, metric, method): drawn for metric, drawn in mixed.draws.items()}
+    for kept in (seeds, draws):
+        for title in models:
+            for metric in PRINTED + RAW:
+                parts = [kept.get((title, metric, method)) for method in test.methods.values()]
+                known = [part for part in parts if part is not None]
+                if len(known) == len(parts):
+                    kept[title, metric] = np.mean(known, axis=0)
+    return Scores(pd.DataFrame(rows), seeds, draws)
 
 
-def recommendations(test: HeldOut, models: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, Draws]:
+def recommendations(test: HeldOut, models: Mapping[str, Model]) -> Scores:
     """Table 4: precision of recommending, and regret, of each model and of a uniform random choice."""
     rows: list[dict[str, Any]] = []
-    draws: Draws = {}
+    seeds: ByModel = {}
+    draws: ByModel = {}
     for column, patches in test.columns.items():
         there = patches[np.isfinite(test.true[patches]).all(axis=1)]
         true = test.true[there]
-        for model, values in {**models, RANDOM: None}.items():
-            chosen = None if values is None else values[:, there]
-            missing = 0 if chosen is None else int(np.isnan(chosen).any(axis=(0, 2)).sum())
-            cell = {"model": model, "column": column}
-            for metric in PRECISION:
-                note = _why_no_precision(metric, len(there), true.shape[1], missing)
-                per_seed = None if note else _precision(metric, true, chosen)
-                row, drawn = _precision_row(test, there, per_seed)
-                rows.append(cell | {"metric": metric} | row | {"patches": len(there), "note": note})
-                if column == MIX and drawn is not None:
-                    draws[model, metric] = drawn
-    return pd.DataFrame(rows), draws
+        cells = {
+            title: _precision_cell(true, model.predicted[:, there], model.reason)
+            for title, model in models.items()
+        }
+        cells[RANDOM] = _precision_cell(true, None)
+        for metric in PRECISION if test.resamples.vary(there) else ():
+            _draw(cells, metric, functools.partial(test.resamples.means, there))
+        for title, cell in cells.items():
+            group = models[title].group if title in models else REFERENCE
+            rows += [{"model": title, "group": group, "column": column} | row for row in cell.rows()]
+            if column == MIX:
+                seeds |= {(title, metric): values for metric, values in cell.values.items()}
+                draws |= {(title, metric): drawn for metric, drawn in cell.draws.items()}
+    return Scores(pd.DataFrame(rows), seeds, draws)
+
+
+class _Cell(NamedTuple):
+    """One model on one column (and method). By metric: values [seeds]; notes: why there is none, or what it
+    is; inputs [k, patches]: the statistic is drawn of each and averaged; draws [resamples]."""
+
+    metrics: tuple[str, ...]
+    seeds: int
+    patches: int
+    values: dict[str, np.ndarray]
+    notes: dict[str, str]
+    inputs: dict[str, np.ndarray]
+    draws: dict[str, np.ndarray]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        for metric in self.metrics:
+            values = self.values.get(metric, np.empty(0))
+            drawn = self.draws.get(metric)
+            low, high = (None if drawn is None else bootstrap.interval(drawn)) or (None, None)
+            yield {
+                "metric": metric,
+                "value": float(values.mean()) if len(values) else None,
+                "low": low,
+                "high": high,
+                "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+                "seeds": self.seeds,
+                "patches": self.patches,
+                "note": self.notes.get(metric, ""),
+            }
+
+
+def _draw(cells: Mapping[str, _Cell], metric: str, statistic: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Fill in the draws of a metric, all models at once."""
+    chosen = [cell for cell in cells.values() if metric in cell.values]
+    if chosen:
+        inputs = [cell.inputs[metric] for cell in chosen]
+        ends = np.cumsum([len(one) for one in inputs])
+        drawn = np.split(statistic(np.concatenate(inputs)), ends[:-1])
+        for cell, part in zip(chosen, drawn, strict=True):
+            cell.draws[metric] = part.mean(axis=0)
+
+
+def _draw_quality(test: HeldOut, patches: np.ndarray, number: int, cells: Mapping[str, _Cell]) -> None:
+    if not len(patches) or not test.resamples.vary(patches):
+        return
+    resamples, true = test.resamples, test.true[patches, number]
+    dataset = test.table["dataset"].to_numpy()[patches]
+
+    def within(predicted: np.ndarray) -> np.ndarray:
+        parts = np.array(
+            [
+                resamples.srocc(
+                    patches[dataset == name], true[dataset == name], predicted[:, dataset == name]
+                )
+                for name in np.unique(dataset)
+            ]
+        )
+        with np.errstate(invalid="ignore"):
+            return np.nansum(parts, axis=0) / np.isfinite(parts).sum(axis=0)
+
+    _draw(cells, "PLCC", lambda mapped: resamples.pearson(patches, true, mapped))
+    _draw(cells, "SROCC", lambda predicted: resamples.srocc(patches, true, predicted))
+    _draw(cells, "RMSE", lambda squares: np.sqrt(resamples.means(patches, squares)))
+    _draw(cells, "SROCC_within", within)
 
 
 def _quality_cell(
-    test: HeldOut, patches: np.ndarray, number: int, predicted: np.ndarray
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Rows and draws of one model on one method and column; predicted [seeds, n]."""
+    test: HeldOut, patches: np.ndarray, number: int, predicted: np.ndarray, reason: str
+) -> _Cell:
+    """Without the draws; predicted [seeds, patches]."""
     true = test.true[patches, number]
     missing = int(np.isnan(predicted).any(axis=0).sum())
-    reason = ""
     if not len(patches):
         reason = "no labelled patch"
     elif missing:
-        reason = f"no prediction for {missing} of {len(patches)} patches"
+        reason = reason or f"no prediction for {missing} of {len(patches)} patches"
     if reason:
-        empty = {"value": None, "low": None, "high": None, "sd": None, "seeds": 0, "patches": len(patches)}
-        return [{"metric": metric} | empty | {"note": reason} for metric in PRINTED + RAW], {}
-
+        return _Cell(PRINTED + RAW, 0, len(patches), {}, dict.fromkeys(PRINTED + RAW, reason), {}, {})
     dataset = test.table["dataset"].to_numpy()[patches]
     seeds = [_measure(true, one, dataset) for one in predicted]
-    statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "PLCC": lambda w: np.mean(
-            [bootstrap.weighted_pearson(w, true, seed.mapped) for seed in seeds], axis=0
-        ),
-        "SROCC": lambda w: np.mean([bootstrap.weighted_srocc(w, true, one) for one in predicted], axis=0),
-        "RMSE": lambda w: np.mean(
-            [np.sqrt(bootstrap.weighted_mean(w, (true - seed.mapped) ** 2)) for seed in seeds], axis=0
-        ),
-    }
-    rows, draws = [], {}
+    values, notes = {}, {}
     for metric in PRINTED + RAW:
-        values = [seed.values.get(metric) for seed in seeds]
-        notes = [seed.notes[metric] for seed in seeds if metric in seed.notes]
-        known = [value for value in values if value is not None]
-        value = float(np.mean(known)) if len(known) == len(values) else None
-        bounds = None
-        if metric in statistics and value is not None:
-            draws[metric] = test.resamples.apply(patches, statistics[metric])
-            bounds = bootstrap.interval(draws[metric])
-        low, high = bounds or (None, None)
-        rows.append(
-            {
-                "metric": metric,
-                "value": value,
-                "low": low,
-                "high": high,
-                "sd": float(np.std(known, ddof=1)) if value is not None and len(known) > 1 else None,
-                "seeds": len(seeds),
-                "patches": len(patches),
-                "note": _count(notes, len(seeds)),
-            }
-        )
-    return rows, draws
+        known = [seed.values[metric] for seed in seeds if metric in seed.values]
+        if len(known) == len(seeds):
+            values[metric] = np.array(known)
+        notes[metric] = _count([seed.notes[metric] for seed in seeds if metric in seed.notes], len(seeds))
+    mapped = np.array([seed.mapped for seed in seeds])
+    inputs = {"PLCC": mapped, "RMSE": (true - mapped) ** 2, "SROCC": predicted, "SROCC_within": predicted}
+    return _Cell(PRINTED + RAW, len(seeds), len(patches), values, notes, inputs, {})
 
 
 class _Seed(NamedTuple):
@@ -155,8 +225,22 @@ def _measure(true: np.ndarray, predicted: np.ndarray, dataset: np.ndarray) -> _S
     return _Seed(values, notes, mapped)
 
 
-def _precision(metric: str, true: np.ndarray, predicted: np.ndarray | None) -> np.ndarray:
-    """Per seed and patch [seeds, n]; predicted [seeds, n, methods], None for the random choice."""
+def _precision_cell(true: np.ndarray, predicted: np.ndarray | None, reason: str = "") -> _Cell:
+    """Without the draws; true [n, methods], predicted [seeds, n, methods], None for the random choice."""
+    missing = 0 if predicted is None else int(np.isnan(predicted).any(axis=(0, 2)).sum())
+    if missing:
+        reason = reason or f"no prediction for {missing} of {len(true)} patches"
+    notes = {metric: _why_no_precision(metric, *true.shape) or reason for metric in PRECISION}
+    hits = {metric: _hits(metric, true, predicted) for metric in PRECISION if not notes[metric]}
+    values = {metric: one.mean(axis=1) for metric, one in hits.items()}
+    # their mean is linear: one draw serves all seeds
+    inputs = {metric: one.mean(axis=0, keepdims=True) for metric, one in hits.items()}
+    seeds = 1 if predicted is None else len(predicted)
+    return _Cell(PRECISION, seeds if hits else 0, len(true), values, notes, inputs, {})
+
+
+def _hits(metric: str, true: np.ndarray, predicted: np.ndarray | None) -> np.ndarray:
+    """Per seed and patch [seeds, n]."""
     if predicted is None:
         return np.atleast_2d(recommendation.random_choice(true)[metric])
     function = {
@@ -167,27 +251,14 @@ def _precision(metric: str, true: np.ndarray, predicted: np.ndarray | None) -> n
     return np.array([function(true, one) for one in predicted])
 
 
-def _precision_row(
-    test: HeldOut, patches: np.ndarray, per_seed: np.ndarray | None
-) -> tuple[dict[str, Any], np.ndarray | None]:
-    if per_seed is None:
-        return {"value": None, "low": None, "high": None, "sd": None, "seeds": 0}, None
-    means = per_seed.mean(axis=1)
-    average = per_seed.mean(axis=0)  # the statistic is linear: one draw serves all seeds
-    drawn = test.resamples.apply(patches, lambda weights: bootstrap.weighted_mean(weights, average))
-    low, high = bootstrap.interval(drawn) or (None, None)
-    sd = float(means.std(ddof=1)) if len(means) > 1 else None
-    return {"value": float(means.mean()), "low": low, "high": high, "sd": sd, "seeds": len(means)}, drawn
-
-
-def _why_no_precision(metric: str, patches: int, methods: int, missing: int) -> str:
+def _why_no_precision(metric: str, patches: int, methods: int) -> str:
     if not patches:
         return "no patch that all methods have labels for"
     if methods < 2:
         return "one method: nothing to choose"
     if metric == "P@3" and methods <= 3:
         return f"{methods} methods: the top three cannot be missed"
-    return f"no prediction for {missing} of {patches} patches" if missing else ""
+    return ""
 
 
 def _count(notes: list[str], seeds: int) -> str:

@@ -19,15 +19,18 @@ patches, leaked (of them, those whose unit is also trained on), leaked_share, un
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pipeline.baselines import label_free
+from pipeline.baselines.material import Result, as_table, split_material
 from pipeline.evaluation import bootstrap
-from pipeline.evaluation.comparison import MODEL, OURS, compare, mean_draws
-from pipeline.evaluation.heldout import MIX, HeldOut, align, read_held_out
-from pipeline.evaluation.quality import Draws, quality, recommendations
+from pipeline.evaluation.comparison import MODEL, OURS, compare
+from pipeline.evaluation.heldout import MIX, HeldOut, Model, align, read_held_out
+from pipeline.evaluation.quality import ByModel, quality, recommendations
 from pipeline.evaluation.tables import nested
 from pipeline.sqa.settings import Variant
 
@@ -37,13 +40,31 @@ OWN, SHARED = "own", "shared"
 
 def counterparts(variants: Mapping[str, Variant], split: str) -> dict[str, str]:
     """Rule -> variant that is RS-SQA by it: the model itself by the run's `split`, and by the other rule the
-    first variant of the same encoder, where there is one."""
-    found = {split: MODEL}
+    first variant of the same encoder and model, where there is one."""
+    found, ours = {split: MODEL}, variants[MODEL]
     for name, variant in variants.items():
-        rule = variant.split or split
-        if variant.encoder == variants[MODEL].encoder:
-            found.setdefault(rule, name)
+        if (variant.encoder, variant.model) == (ours.encoder, ours.model):
+            found.setdefault(variant.split or split, name)
     return {rule: found[rule] for rule in RULES if rule in found}
+
+
+def plain_predictions(index: pd.DataFrame, methods: list[str], rule: str) -> dict[str, pd.DataFrame]:
+    """Title -> predictions of the data set's mean and of the confidence by another rule.
+
+    index: RS-SQED's, with split_<rule>, oa_<method> and confidence_<method>.
+    """
+    ids = index["patch_id"]
+    outputs = {
+        method: pd.DataFrame({"confidence": index[f"confidence_{method}"].to_numpy()}, ids)
+        for method in methods
+    }
+    material = split_material(index.assign(split=index[f"split_{rule}"]), methods, outputs, Path())
+    values = {
+        "Data set mean": label_free.dataset_mean(material)[None],
+        "Confidence": label_free.confidence(material, material.test)[None],
+    }
+    table = as_table(Result(values), material, [0])
+    return {str(title): part for title, part in table.groupby("model", sort=False)}
 
 
 def compare_rules(
@@ -72,7 +93,7 @@ def compare_rules(
         sets[SHARED] = in_all
     frames = []
     for tested, chosen in sets.items():
-        draws: dict[str, Draws] = {}
+        draws: dict[str, ByModel] = {}
         for rule in rules:
             side = present[f"split_{rule}"]
             part = present[(side == "test") & chosen].assign(split="test")
@@ -80,14 +101,16 @@ def compare_rules(
             test = read_held_out(part, methods, columns, resamples=resamples, seed=seed)
             test = test._replace(columns={MIX: test.columns[MIX]})
             aligned = {
-                title: align(test, table[~table["patch_id"].isin(left_out)], f"{title}, split by {rule}")
+                title: Model(
+                    "", align(test, table[~table["patch_id"].isin(left_out)], f"{title}, split by {rule}")
+                )
                 for title, table in models[rule].items()
             }
             compared, draws[rule] = _compare(test, aligned)
             frames.append(compared.assign(rule=rule, tested=tested, **_leak(part, present[side == "train"])))
         if len(models) > 1:
             paired = draws if tested == SHARED else None
-            frames[-1] = _differences(frames[-2], frames[-1], paired, list(methods.values()))
+            frames[-1] = _differences(frames[-2], frames[-1], paired)
     return pd.concat(frames, ignore_index=True).reindex(
         columns=[
             *("rule", "tested", "model", "metric", "value", "low", "high", "gain", "gain_low", "gain_high"),
@@ -117,10 +140,9 @@ def as_json(frame: pd.DataFrame) -> dict[str, Any]:
     return result
 
 
-def _compare(test: HeldOut, models: Mapping[str, np.ndarray]) -> tuple[pd.DataFrame, Draws]:
-    scores, draws = quality(test, models)
-    advice, more = recommendations(test, models)
-    return compare(scores, advice, draws | more), draws | more
+def _compare(test: HeldOut, models: Mapping[str, Model]) -> tuple[pd.DataFrame, ByModel]:
+    scores, advice = quality(test, models), recommendations(test, models)
+    return compare(scores, advice), scores.draws | advice.draws
 
 
 def _leak(test: pd.DataFrame, train: pd.DataFrame) -> dict[str, Any]:
@@ -136,20 +158,17 @@ def _leak(test: pd.DataFrame, train: pd.DataFrame) -> dict[str, Any]:
 
 
 def _differences(
-    first: pd.DataFrame, second: pd.DataFrame, draws: Mapping[str, Draws] | None, methods: list[str]
+    first: pd.DataFrame, second: pd.DataFrame, draws: Mapping[str, ByModel] | None
 ) -> pd.DataFrame:
     """`second` with its values minus those of `first`, and the paired intervals where there are draws."""
-    before = first.set_index(["model", "metric"])["value"].astype(float)
+    before = first.set_index(["model", "metric"])["value"]
     rows = []
     for row in second.to_dict("records"):
         model, metric = row["model"], row["metric"]
-        row["difference"] = float("nan")
-        if (model, metric) in before.index and row["value"] is not None:
-            row["difference"] = row["value"] - before[model, metric]
-        if draws is not None:
-            pair = [mean_draws(one, model, metric, methods) for one in draws.values()]
-            if pair[0] is not None and pair[1] is not None:
-                bounds = bootstrap.interval(pair[1] - pair[0])
-                row["difference_low"], row["difference_high"] = bounds or (None, None)
+        row["difference"] = row["value"] - before.get((model, metric), np.nan)
+        pair = [one[model, metric] for one in (draws or {}).values() if (model, metric) in one]
+        if len(pair) == 2:
+            bounds = bootstrap.interval(pair[1] - pair[0])
+            row["difference_low"], row["difference_high"] = bounds or (None, None)
         rows.append(row)
     return pd.DataFrame(rows)

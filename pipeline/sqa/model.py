@@ -55,17 +55,20 @@ class SemanticAdapter(nn.Module):
         return self.blocks(tokens).mean(dim=1)
 
 
-class SegmentationAdapter(nn.Module):
-    """A_Seg: norm, linear, GELU, linear [B, C1] -> [B, width] (Eq. 6; the paper leaves its inside open)."""
+class SegmentationAdapter(nn.Sequential):
+    """A_Seg: [B, C1] -> [B, width] (Eq. 6) by one linear layer, or two with GELU between them (the paper
+    leaves its inside open)."""
 
-    def __init__(self, features: int, width: int, norm: str) -> None:
-        super().__init__()
-        self.norm = Standardise(features) if norm == "standard" else nn.LayerNorm(features)
-        self.reduce = nn.Linear(features, width)
-        self.mix = nn.Linear(width, width)
+    def __init__(self, features: int, width: int, layers: int) -> None:
+        more = (nn.GELU(), nn.Linear(width, width)) if layers == 2 else ()
+        super().__init__(nn.Linear(features, width), *more)
 
-    def forward(self, vector: Tensor) -> Tensor:
-        return self.mix(F.gelu(self.reduce(self.norm(vector))))
+
+def input_norm(features: int, norm: str) -> nn.Module:
+    """How V_Seg [B, features] is scaled before anything else: `Standardise`, LayerNorm, or not at all."""
+    if norm == "standard":
+        return Standardise(features)
+    return nn.LayerNorm(features) if norm == "layer" else nn.Identity()
 
 
 class SimpleCrossGating(nn.Module):
@@ -86,21 +89,46 @@ class SimpleCrossGating(nn.Module):
         return self.fusion(gate * projected) + projected
 
 
-class QualityModel(nn.Module):
-    """Predicted overall accuracy in (0, 1) from both features.
+class Concatenation(nn.Module):
+    """In the place of SCGB ("w/o SCGB"): both features side by side."""
 
-    semantic_width: width of a CLS token; segmentation_width: channels C1 of V_Seg.
+    def forward(self, semantic: Tensor, segmentation: Tensor) -> Tensor:
+        return torch.cat([semantic, segmentation], dim=1)
+
+
+class QualityModel(nn.Module):
+    """Predicted overall accuracy in (0, 1) from both features, or one of them.
+
+    semantic_width: width of a CLS token; segmentation_width: values of V_Seg. Without adapters V_Sem (the
+    mean of its tokens) and V_Seg, scaled, go into the fusion as they are; a single branch goes into the MLP
+    without fusion.
     """
 
     def __init__(self, semantic_width: int, segmentation_width: int, settings: ModelSettings) -> None:
         super().__init__()
+        self.branches = settings.branches
         width = settings.width
-        self.semantic_adapter = SemanticAdapter(semantic_width, settings.blocks)
-        self.segmentation_adapter = SegmentationAdapter(segmentation_width, width, settings.segmentation_norm)
-        self.gating = SimpleCrossGating(semantic_width, width, width)
+        widths = {}
+        if self.branches != "segmentation":
+            self.semantic_adapter = SemanticAdapter(semantic_width, settings.blocks * settings.adapters)
+            widths["semantic"] = semantic_width
+        if self.branches != "semantic":
+            self.norm = input_norm(segmentation_width, settings.segmentation_norm)
+            self.segmentation_adapter: nn.Module = nn.Identity()
+            widths["segmentation"] = segmentation_width
+            if settings.adapters:
+                layers = settings.segmentation_layers
+                self.segmentation_adapter = SegmentationAdapter(segmentation_width, width, layers)
+                widths["segmentation"] = width
+        fused = sum(widths.values())
+        if self.branches == "both":
+            self.fusion: nn.Module = Concatenation()
+            if settings.fusion == "gating":
+                self.fusion = SimpleCrossGating(**widths, width=width)
+                fused = width
         self.regressor = nn.Sequential(  # section 3.2.4; the sigmoid is in forward
             nn.Dropout(settings.dropout),
-            nn.Linear(width, width),
+            nn.Linear(fused, width),
             nn.GELU(),
             nn.Dropout(settings.dropout),
             nn.Linear(width, 1),
@@ -109,12 +137,17 @@ class QualityModel(nn.Module):
     def fit_inputs(self, segmentation: Tensor, accuracy: Tensor) -> None:
         """Set what is read off the training split: V_Seg's statistics, and the last bias so that an untrained
         model predicts about the mean accuracy (logit of it) instead of 0.5."""
-        if isinstance(self.segmentation_adapter.norm, Standardise):
-            self.segmentation_adapter.norm.fit(segmentation)
+        if isinstance(norm := getattr(self, "norm", None), Standardise):
+            norm.fit(segmentation)
         with torch.no_grad():
             self.regressor[-1].bias.fill_(torch.logit(accuracy.mean().clamp(0.01, 0.99)))
 
     def forward(self, semantic: Tensor, segmentation: Tensor) -> Tensor:
         """[B, tokens, semantic_width], [B, segmentation_width] float32 -> [B] float32."""
-        fused = self.gating(self.semantic_adapter(semantic), self.segmentation_adapter(segmentation))
+        features = []
+        if self.branches != "segmentation":
+            features.append(self.semantic_adapter(semantic))
+        if self.branches != "semantic":
+            features.append(self.segmentation_adapter(self.norm(segmentation)))
+        fused = self.fusion(*features) if self.branches == "both" else features[0]
         return torch.sigmoid(self.regressor(fused)).squeeze(1)

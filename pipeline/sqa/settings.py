@@ -1,8 +1,8 @@
 """Settings of RS-SQA: what its heads are made of (the same at every scale) and how they are trained."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pipeline.runtime.settings import Settings
 
@@ -10,12 +10,19 @@ from pipeline.runtime.settings import Settings
 class ModelSettings(Settings):
     """Architecture and loss, the same at every scale (sections 3.2.1-3.2.5)."""
 
+    branches: Literal["both", "semantic", "segmentation"]  # which features are read (Table 5)
+    adapters: bool  # whether A_Sem and A_Seg stand before the fusion (Table 5)
+    fusion: Literal["gating", "concatenation"]  # SCGB, or without it (Table 5)
     width: int = Field(ge=1)  # common width of both branches after projection, and of the MLP
     blocks: int = Field(ge=0)  # ViT blocks of A_Sem
-    segmentation_norm: Literal["standard", "layer"]  # how A_Seg normalises V_Seg, see `model.Standardise`
+    segmentation_layers: Literal[1, 2]  # linear layers of A_Seg
+    segmentation_norm: Literal["standard", "layer", "none"]  # of V_Seg, see `model.input_norm`
+    segmentation_inputs: list[Literal["mean", "deviation", "confidence", "entropy"]] = Field(min_length=1)
     dropout: float = Field(ge=0, lt=1)
+    mse: float = Field(ge=0)  # weight of the MSE term (Eq. 12 has 1)
     alpha: float = Field(ge=0)  # weight of the KL term (Eq. 12)
-    temperature: float = Field(gt=0)  # of the softmax over a batch's scores (Eq. 11)
+    distribution: Literal["softmax", "share"]  # how a batch's scores become distributions (Eq. 11)
+    temperature: float = Field(gt=0)  # of the softmax
 
 
 class TrainSqaSettings(Settings):
@@ -31,11 +38,23 @@ class TrainSqaSettings(Settings):
 
 
 class Variant(Settings):
-    """One RS-SQA model: the encoder whose features it reads, and the rule of its split (null: the run's)."""
+    """One RS-SQA model.
 
+    title: of its rows; table: the ablation that it belongs to, null for RS-SQA itself and for what the paper
+    does not have; encoder: whose features it reads; split: the rule of its split, null for the run's; model:
+    what it changes in `model`.
+    """
+
+    title: str = Field(min_length=1)
+    table: Literal[5, 6, 7] | None
     encoder: str
     split: Literal["unit", "patch"] | None = None
+    model: dict[str, Any] = Field(default_factory=dict)
 
-
-# Row titles of the variants in the tables; a variant without one goes by its name.
-VARIANT_TITLES = {"rs_sqa": "RS-SQA", "by_patch": "RS-SQA, split by patch"}
+    def settings(self, base: ModelSettings) -> ModelSettings:
+        """`base` with the variant's changes; raises ValueError naming a key that is wrong."""
+        try:
+            return ModelSettings.model_validate(base.model_dump() | self.model)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -49,7 +49,7 @@ def train(
         for rows in np.array_split(order, batches):
             chosen = torch.from_numpy(rows).to(device)
             predicted = model(semantic[chosen], segmentation[chosen])
-            loss = quality_loss(accuracy[chosen], predicted, model_settings.alpha, model_settings.temperature)
+            loss = quality_loss(accuracy[chosen], predicted, model_settings)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -24,12 +24,12 @@ from pipeline.runtime.files import read_json, read_table, write_json, write_tabl
 from pipeline.runtime.progress import progress
 from pipeline.sqed.card import data_card
 from pipeline.sqed.overlap import find_overlap
+from pipeline.sqed.schema import LABEL_COLUMNS
 
 SPLITS = {"unit": "split", "patch": "split_by_patch"}  # rule -> its column in build_sqed's patches.parquet
 PATCH_COLUMNS = (
     "patch_id", "dataset", "unit", *SPLITS.values(), "source", "x", "y", "width", "height", "valid",
 )  # fmt: skip
-LABEL_COLUMNS = ("patch_id", "oa", "pixels", "confusion", "confidence", "entropy", "agreement", "feature")
 FACTS = ("title", "subset", "classes", "colours", "licence", "synthetic")
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.runtime.devices import autocast
 from pipeline.scenes.dataset import IGNORE
 from pipeline.sqed.pictures import MOST_CELLS
+from pipeline.sqed.schema import BINS_PER_BIT, CONFIDENCE_BINS
 
 Interior = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the patch
 
@@ -26,12 +27,12 @@ def infer(
     shown: Sequence[int] = (),
 ) -> dict[str, np.ndarray]:
     """One forward pass over a batch: mask [B,H,W] uint8, confusion [B,C,C] int64, confidence [B], entropy [B]
-    (nats), feature [B,c1] and, for the patches at the places `shown`, maps [n,c1,h,w] of at most
-    MOST_CELLS a side, float32.
+    (nats), confidences [B,CONFIDENCE_BINS] int64, feature and deviation [B,c1] and, for the patches at the
+    places `shown`, maps [n,c1,h,w] of at most MOST_CELLS a side, float32.
 
     images [B,3,H,W] normalised and labels [B,H,W] with IGNORE, both on the model's device, where everything
     is computed; the device is waited for once, at the end. Pixels outside their patch's interior count in
-    none of confidence, entropy and feature.
+    none of confidence, entropy, confidences, feature and deviation.
     """
     with autocast(images.device, precision):
         output = model(images)
@@ -42,12 +43,15 @@ def infer(
     probabilities = torch.exp(logarithms, out=logits)  # in place: it is the largest tensor here
     entropy = -probabilities.mul_(logarithms).sum(1)
     inside = interior_weights(interiors, size, size, images.device)
+    mean, deviation = pool(output.features, interiors, size)
     found = {
         "mask": mask.to(torch.uint8),
         "confusion": confusion_matrices(labels, mask, classes),
+        "confidences": confidence_histograms(highest, inside > 0),
         "confidence": (highest.exp_() * inside).sum((1, 2)),
         "entropy": (entropy * inside).sum((1, 2)),
-        "feature": pool(output.features, interiors, size),
+        "feature": mean,
+        "deviation": deviation,
     }
     if shown:
         maps = output.features[list(shown)].float()
@@ -66,11 +70,27 @@ def confusion_matrices(truth: Tensor, predicted: Tensor, classes: int) -> Tensor
     return counts.view(-1, cells)[:, :-1].reshape(-1, classes, classes)
 
 
-def pool(features: Tensor, interiors: list[Interior], size: tuple[int, int]) -> Tensor:
-    """Mean [B,c] float32 of maps [B,c,h,w] over the cells that `interior_weights` takes."""
+def confidence_histograms(highest: Tensor, inside: Tensor) -> Tensor:
+    """Counts [B,CONFIDENCE_BINS] int64 of the pixels `inside` [B,H,W] by their highest softmax, given as its
+    logarithm [B,H,W]; bin i holds CONFIDENCE_EDGES[i] <= p < CONFIDENCE_EDGES[i + 1]."""
+    bits = -torch.log2(-torch.expm1(highest))
+    # NaN, which the caller refuses by the entropy, must not become an index.
+    bins = torch.nan_to_num(bits * BINS_PER_BIT, nan=0.0).clamp_(0, CONFIDENCE_BINS - 1).long()
+    cells = CONFIDENCE_BINS + 1  # the last one takes the pixels outside
+    bins = bins.where(inside, CONFIDENCE_BINS)
+    bins += cells * torch.arange(len(bins), device=bins.device).view(-1, 1, 1)
+    return torch.bincount(bins.flatten(), minlength=len(bins) * cells).view(-1, cells)[:, :-1]
+
+
+def pool(features: Tensor, interiors: list[Interior], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [B,c] float32 of maps [B,c,h,w] over the cells that `interior_weights`
+    takes."""
     height, width = features.shape[-2:]
     weights = interior_weights(interiors, size, (height, width), features.device)
-    return torch.einsum("bchw,bhw->bc", features.float(), weights)
+    features = features.float()
+    mean = torch.einsum("bchw,bhw->bc", features, weights)
+    squares = (features - mean[:, :, None, None]).square_()
+    return mean, torch.einsum("bchw,bhw->bc", squares, weights).sqrt()
 
 
 def interior_weights(

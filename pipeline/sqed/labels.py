@@ -6,9 +6,10 @@ send the others through the patches again.
 
 <method>.parquet: patch_id; oa; pixels (labelled ones); confusion (C*C integers, row by row, truth x
 predicted); confidence (mean highest softmax); entropy (mean, nats); agreement (mean share of pixels equal to
-each other method's mask, null for a single method); feature (float32, the pre-classifier map averaged). The
-last four are taken over what lies inside the source image, and need no label. pictures/: some patches to
-look at, see `pipeline.sqed.pictures`.
+each other method's mask, null for a single method); confidences (histogram of the pixels' highest softmax,
+bins of `pipeline.sqed.schema`); feature and deviation (float32, spatial mean and standard deviation of
+the pre-classifier map). All from confidence on are taken over what lies inside the source image, and need no
+label. pictures/: some patches to look at, see `pipeline.sqed.pictures`.
 """
 
 import hashlib
@@ -35,6 +36,7 @@ from pipeline.segmenters.build import architecture_files, load
 from pipeline.segmenters.data import normalise
 from pipeline.sqed import pictures
 from pipeline.sqed.inference import Interior, infer
+from pipeline.sqed.schema import LABEL_COLUMNS
 from pipeline.sqed.settings import LabelOaSettings
 from pipeline.sqed.split import check_disjoint
 from pipeline.sqed.store import Batch, Store, batches_of
@@ -285,4 +287,4 @@ def _frame(found: pd.DataFrame, agreement: np.ndarray | None) -> pd.DataFrame:
     pixels = flat.sum(1)
     correct = flat[:, :: classes + 1].sum(1)  # the diagonal
     rows = found.assign(oa=correct / np.maximum(pixels, 1), pixels=pixels, agreement=agreement)
-    return rows[["patch_id", "oa", "pixels", "confusion", "confidence", "entropy", "agreement", "feature"]]
+    return rows[list(LABEL_COLUMNS)]

@@ -11,6 +11,8 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_file, read_table, write_table
 from pipeline.sqed.pictures import heat_map
 
+SAID = ("confusion", "confidence", "entropy", "confidences", "feature", "deviation")  # by the method itself
+
 
 class Batch(NamedTuple):
     """Patches of one size: their place in the order of work, and their rows of patches.parquet."""
@@ -58,7 +60,9 @@ class Store:
                 "confusion": [one.ravel().tolist() for one in found["confusion"]],
                 "confidence": found["confidence"].astype(np.float64),
                 "entropy": found["entropy"].astype(np.float64),
+                "confidences": list(found["confidences"].astype(np.int32)),
                 "feature": list(found["feature"]),
+                "deviation": list(found["deviation"]),
             }
         )
         write_table(self.table_file(batch), frame)
@@ -69,7 +73,7 @@ class Store:
         Raises InputError when the file is broken or of other patches.
         """
         path = self.table_file(batch)
-        frame = read_table(path, "patch_id", "mask", "confusion", "confidence", "entropy", "feature")
+        frame = read_table(path, "patch_id", "mask", *SAID)
         if list(frame["patch_id"]) != list(batch.rows["patch_id"]):
             raise InputError(f"{path}: expected the patches of batch {batch.number}, found others; delete it")
         height, width = batch.rows[["height", "width"]].iloc[0]

@@ -125,7 +125,7 @@ def stage(name: str, collected: Path, settings: PublishedEncoder | None) -> Stag
     config: Any = SimpleNamespace(
         prepare_encoder={"x": settings},
         train_clip_sem=training(),
-        encode_semantics=EncodeSemantics(batch=4, precision="fp32"),
+        encode_semantics=EncodeSemantics(batch=4, precision="fp32", grid=1),
         runtime=SimpleNamespace(device="cpu", workers=0),
     )
     run_parameters: Any = SimpleNamespace(

@@ -183,7 +183,7 @@ def test_semantic_feature_is_the_class_token_before_the_projection(tmp_path: Pat
     handle = clip.model.visual.ln_post.register_forward_hook(
         lambda module, inputs, output: seen.append(output)
     )
-    features = encode_patches(clip, paths, EncodeSemantics(batch=2, precision="fp32"), workers=0)
+    features = encode_patches(clip, paths, EncodeSemantics(batch=2, precision="fp32", grid=1), workers=0)
     handle.remove()
     normed = torch.cat(seen)
     torch.testing.assert_close(features, normed[:, 0] if normed.ndim == 3 else normed)
@@ -192,6 +192,18 @@ def test_semantic_feature_is_the_class_token_before_the_projection(tmp_path: Pat
         resized = Image.open(paths[0]).resize((32, 32), Image.Resampling.BICUBIC)
         joint = clip.model.encode_image(clip.transform()(resized)[None])
     torch.testing.assert_close(features[:1] @ clip.model.visual.proj, joint)
+    # With a grid, the tokens that each view gives on its own: here the patch and its quarters.
+    views = EncodeSemantics(batch=2, precision="fp32", grid=2)
+    with Image.open(paths[1]) as image:
+        boxes = [(0, 0, 35, 25), (35, 0, 70, 25), (0, 25, 35, 50), (35, 25, 70, 50)]
+        parts = [tmp_path / f"part{number}.png" for number in range(4)]
+        for part, box in zip(parts, boxes, strict=True):
+            image.crop(box).save(part)
+    single = EncodeSemantics(batch=2, precision="fp32", grid=1)
+    expected = encode_patches(clip, [paths[1], *parts], single, workers=0).flatten()
+    found = encode_patches(clip, paths, views, workers=0)
+    assert found.shape == (3, views.tokens * 64) and single.tokens == 1
+    torch.testing.assert_close(found[1], expected)
     paths[1].write_bytes(paths[1].read_bytes()[:60])
     with pytest.raises(InputError, match=r"1\.png: expected a patch"):
-        encode_patches(clip, paths, EncodeSemantics(batch=2, precision="fp32"), workers=0)
+        encode_patches(clip, paths, EncodeSemantics(batch=2, precision="fp32", grid=1), workers=0)

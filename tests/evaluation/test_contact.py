@@ -96,7 +96,7 @@ def test_page_is_whole_alone_and_equal(built: Path) -> None:
     checker.feed(html)
     assert checker.open == []
     others = [one for one in checker.addresses if not one.startswith("data:image/")]
-    assert others == ["index.html", "#set1"]
+    assert others == ["#main", "index.html", "#set1"]
     assert "url(" not in html and "Toy &lt;set&gt;" in html and "ground &amp; more" in html
     names = list(pictures_of(html))
     assert len(names) == len(set(names)) == 3 * 6

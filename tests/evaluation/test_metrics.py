@@ -1,4 +1,5 @@
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -26,14 +27,12 @@ def test_equal_to_scipy(true: np.ndarray, predicted: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("true", "predicted"), samples())
 def test_krocc_counts_pairs(true: np.ndarray, predicted: np.ndarray) -> None:
-    """Eq. 17 pair by pair."""
-    balance = sum(
-        np.sign(true[i] - true[j]) * np.sign(predicted[i] - predicted[j])
-        for i, j in itertools.combinations(range(len(true)), 2)
-    )
-    assert metrics.krocc(true, predicted) == pytest.approx(
-        2 * balance / (len(true) * (len(true) - 1)), abs=1e-12
-    )
+    """Eq. 17 pair by pair, and Kendall's correction for the pairs that tie in either."""
+    pairs = list(itertools.combinations(range(len(true)), 2))
+    signs = np.array([[np.sign(true[i] - true[j]), np.sign(predicted[i] - predicted[j])] for i, j in pairs])
+    balance, free = signs.prod(axis=1).sum(), np.abs(signs).sum(axis=0)
+    assert metrics.krocc(true, predicted) == pytest.approx(balance / len(pairs), abs=1e-12)
+    assert metrics.krocc_b(true, predicted) == pytest.approx(balance / np.sqrt(free.prod()), abs=1e-12)
 
 
 def test_srocc_is_eq_15_without_ties() -> None:
@@ -114,6 +113,40 @@ def test_logistic_may_fall() -> None:
     assert fitted is not None
     assert metrics.pearson(true, fitted(predicted)) == pytest.approx(1)
     assert metrics.srocc(true, predicted) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_logistic_is_no_worse_than_scipy_from_either_side(seed: int) -> None:
+    """Where predictions say little, or order the wrong way, the search has several ends."""
+    from scipy.optimize import curve_fit
+
+    rng = np.random.default_rng(seed)
+    predicted = rng.random(60)
+    true = 0.7 + 0.15 * (seed % 3 - 1) * predicted + 0.1 * rng.normal(size=60)
+
+    def formula(x: np.ndarray, a: float, b: float, c: float, d: float) -> np.ndarray:
+        return (a - b) / (1 + np.exp(-(x - c) / abs(d))) + b
+
+    ends, fitted = [], fit_logistic(true, predicted)
+    for upper, lower in ((true.max(), true.min()), (true.min(), true.max())):
+        start = [upper, lower, predicted.mean(), predicted.std() / 4]
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            found = curve_fit(formula, predicted, true, p0=start, maxfev=100_000)[0]
+            ends.append(metrics.rmse(true, formula(predicted, *found)))
+    assert fitted is not None
+    assert metrics.rmse(true, fitted(predicted)) <= min(ends) + 1e-4
+
+
+def test_logistic_slopes_are_its_derivatives() -> None:
+    for curve in (Logistic(0.9, 0.1, 0.5, 0.2), Logistic(0.1, 0.9, 0.4, -0.3)):
+        x, step = np.linspace(0, 1, 7), 1e-6
+        for place, slope in enumerate(curve.slopes(x)):
+            sides = []
+            for sign in (1, -1):
+                moved = list(curve)
+                moved[place] += sign * step
+                sides.append(Logistic(*moved)(x))
+            assert slope == pytest.approx((sides[0] - sides[1]) / (2 * step), abs=1e-8)
 
 
 @pytest.mark.parametrize("predicted", [np.full(9, 0.3), np.arange(3.0)])

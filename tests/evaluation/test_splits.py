@@ -161,11 +161,37 @@ def test_json_has_the_numbers_of_the_table(frame: pd.DataFrame) -> None:
     assert found["patch"]["shared"]["scores"][OURS]["SROCC"] == round(leak["value"], 4)
 
 
-def test_counterparts_share_the_encoder() -> None:
-    ours, other = Variant(encoder="clip_rs"), Variant(encoder="remoteclip", split="patch")
-    by_patch, by_unit = (Variant(encoder="clip_rs", split=rule) for rule in ("patch", "unit"))
-    named = {"rs_sqa": ours, "other": other}
+def test_counterparts_share_encoder_and_model() -> None:
+    def variant(encoder: str = "clip_rs", split: str | None = None, **model: float) -> Variant:
+        values = {"title": "x", "table": None, "encoder": encoder, "split": split, "model": model}
+        return Variant.model_validate(values)
+
+    by_patch, by_unit = variant(split="patch"), variant(split="unit")
+    named = {
+        "rs_sqa": variant(),
+        "other": variant("remoteclip", "patch"),
+        "ablation": variant(split="patch", alpha=0),
+    }
     assert splits.counterparts(named, "unit") == {"unit": "rs_sqa"}
     assert splits.counterparts(named | {"x": by_patch}, "unit") == {"unit": "rs_sqa", "patch": "x"}
     assert splits.counterparts(named | {"x": by_patch}, "patch") == {"patch": "rs_sqa"}
     assert splits.counterparts({"x": by_unit, **named}, "patch") == {"unit": "x", "patch": "rs_sqa"}
+
+
+def test_plain_predictions_are_by_the_rule() -> None:
+    index = world()
+    for method in METHODS:
+        index[f"confidence_{method}"] = np.random.default_rng(2).random(len(index))
+    for rule in ("unit", "patch"):
+        found = splits.plain_predictions(index, list(METHODS), rule)
+        train, test = (index[index[f"split_{rule}"] == side] for side in ("train", "test"))
+        for method in METHODS:
+            means = train.groupby("dataset")[f"oa_{method}"].mean()
+            expected = {
+                "Data set mean": test["dataset"].map(means),
+                "Confidence": test[f"confidence_{method}"],
+            }
+            assert set(found) == set(expected)
+            for title, values in expected.items():
+                part = found[title][found[title]["method"] == method].set_index("patch_id")["predicted"]
+                assert part[test["patch_id"]].to_numpy() == pytest.approx(values.to_numpy())

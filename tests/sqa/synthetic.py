@@ -1,6 +1,7 @@
 """A small RS-SQED and encoder features in the formats of the stages, made from known hidden causes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def write_sqed(
     level = np.array([datasets.index(name) * 0.3 for name in index["dataset"]])
     semantic = rng.normal(size=(number, SEMANTIC_WIDTH))
     semantic[:, 0] = scene + 0.2 * rng.normal(size=number)
-    _write_features(root / "encode_semantics/clip_rs/features.parquet", index["patch_id"], semantic)
+    write_table(root / "encode_semantics/clip_rs/features.parquet", _features(index["patch_id"], semantic))
     for order, method in enumerate(methods):
         logit = 0.5 + level - (0.6 + 0.2 * order) * damage + (-1.0) ** order * 0.7 * scene
         accuracy = 1 / (1 + np.exp(-logit - 0.1 * rng.normal(size=number)))
@@ -65,13 +66,14 @@ def write_sqed(
         feature = np.maximum(causes @ mixing + 0.3 * rng.normal(size=(number, WIDTHS[method])), 0) * 5
         index[f"oa_{method}"], index[f"confidence_{method}"] = accuracy, confidence
         path = root / f"assemble_sqed/methods/{method}.parquet"
-        _write_features(path, index["patch_id"], feature, oa=accuracy, confidence=confidence)
+        said = {"confidence": confidence, "entropy": 1 - confidence}
+        deviation = list(np.abs(feature).astype(np.float32) / 2)
+        write_table(path, _features(index["patch_id"], feature, oa=accuracy, deviation=deviation, **said))
     write_table(root / "assemble_sqed/index.parquet", index)
     facts = {name: {"title": name.title(), "subset": SUBSETS.get(name, name.title())} for name in datasets}
     write_json(root / "assemble_sqed/datasets.json", facts)
     return index
 
 
-def _write_features(path: Path, patch_ids: pd.Series, values: np.ndarray, **columns: np.ndarray) -> None:
-    vectors = list(values.astype(np.float32))
-    write_table(path, pd.DataFrame({"patch_id": patch_ids, "feature": vectors, **columns}))
+def _features(patch_ids: pd.Series, values: np.ndarray, **columns: Any) -> pd.DataFrame:
+    return pd.DataFrame({"patch_id": patch_ids, "feature": list(values.astype(np.float32)), **columns})

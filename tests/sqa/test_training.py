@@ -150,6 +150,16 @@ def test_table_follows_the_asked_order_and_leaves_out_unlabelled(folder: Path, t
     assert found.segmentation[17].numpy() == pytest.approx(row["feature"])
 
 
+def test_segmentation_feature_is_made_of_its_inputs(folder: Path) -> None:
+    path = folder / "assemble_sqed/methods/abcnet.parquet"
+    semantic = read_features(folder / "encode_semantics/clip_rs/features.parquet")
+    frame = read_table(path)
+    found = head_table(path, semantic, frame["patch_id"], inputs=["confidence", "deviation", "mean"])
+    row = frame.iloc[7]
+    expected = [row["confidence"], *row["deviation"], *row["feature"]]
+    assert found.segmentation[7].numpy() == pytest.approx(expected)
+
+
 def test_bad_tables(folder: Path, tmp_path: Path) -> None:
     frame = read_table(folder / "assemble_sqed/methods/abcnet.parquet").iloc[:3]
     semantic = read_features(folder / "encode_semantics/clip_rs/features.parquet")
@@ -164,7 +174,7 @@ def test_bad_tables(folder: Path, tmp_path: Path) -> None:
     broken: list[object] = [vectors[0], vectors[1] * np.nan, vectors[2]]
     short: list[object] = [vectors[0], vectors[1][:5], vectors[2]]
     refused(frame.assign(feature=pd.Series(broken)), f"1 of 3 rows, first {frame['patch_id'][1]}")
-    refused(frame.assign(feature=pd.Series(short)), r"of one length, found lengths \[5, 24\]")
+    refused(frame.assign(feature=pd.Series(short)), r"of one length in feature, found lengths \[5, 24\]")
     refused(frame.assign(oa=[0.1, 1.2, 0.3]), "oa in 0-1")
     refused(pd.concat([frame, frame[:1]]), "each patch once")
     refused(frame.assign(patch_id=["x", "y", "z"]), "3 missing, first x")

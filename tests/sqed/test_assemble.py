@@ -65,7 +65,8 @@ def write_set(root: Path, name: str, number: int, units: int) -> None:
             tables[method].append(
                 {"patch_id": patch_id, "oa": float((mask == label)[known].mean()), "pixels": int(known.sum())}
                 | {"confusion": np.bincount(pairs, minlength=classes**2), "confidence": 0.5, "entropy": 0.1}
-                | {"agreement": 0.3, "feature": rng.random(4, np.float32)}
+                | {"agreement": 0.3, "confidences": np.full(128, 3)}
+                | {"feature": rng.random(4, np.float32), "deviation": rng.random(4, np.float32)}
             )
     write_table(build / "patches.parquet", pd.DataFrame(rows))
     for method, table in tables.items():

@@ -17,9 +17,10 @@ from pipeline.scenes.reading import read_image
 from pipeline.segmenters.build import build, load, save
 from pipeline.segmenters.data import normalise
 from pipeline.segmenters.registry import METHODS
-from pipeline.sqed.inference import confusion_matrices, infer, pool
+from pipeline.sqed.inference import confidence_histograms, confusion_matrices, infer, pool
 from pipeline.sqed.labels import label_patches, summarise
 from pipeline.sqed.pictures import heat_map
+from pipeline.sqed.schema import CONFIDENCE_EDGES
 from pipeline.sqed.settings import LabelOaSettings
 
 LABELS = "pipeline.sqed.labels"
@@ -118,6 +119,11 @@ def test_labels_are_what_the_logits_give_by_hand(
             assert row["confidence"] == pytest.approx(softmax.max(0).mean(), rel=1e-4)
             assert row["entropy"] == pytest.approx(-(softmax * np.log(softmax)).sum(0).mean(), rel=1e-4)
             np.testing.assert_allclose(row["feature"], features.mean((1, 2)), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(row["deviation"], features.std((1, 2)), rtol=1e-3, atol=1e-5)
+            # A float sum may put a pixel that lies on an edge into the next bin.
+            by_hand_counts = np.histogram(softmax.max(0), CONFIDENCE_EDGES)[0]
+            assert np.abs(np.cumsum(row["confidences"]) - np.cumsum(by_hand_counts)).max() <= 2
+            assert sum(row["confidences"]) == SIDE**2
     for method in methods:
         table = read_table(tmp_path / "out" / f"{method}.parquet").set_index("patch_id")
         equal = masks["abcnet", "toy_1"] == masks["unetformer", "toy_1"]
@@ -134,14 +140,30 @@ def test_padding_counts_nowhere(tmp_path: Path, built: Path, methods: dict[str, 
         assert row["confidence"] == pytest.approx(inside.mean(), rel=1e-4)
         cells = features[:, top // stride : bottom // stride, left // stride : right // stride]
         np.testing.assert_allclose(row["feature"], cells.mean((1, 2)), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(row["deviation"], cells.std((1, 2)), rtol=1e-3, atol=1e-5)
+        assert sum(row["confidences"]) == inside.size
+
+
+def test_histogram_of_confidences() -> None:
+    """Certain pixels are in the last bin, one of probability 1/2 in the seventh, those outside in none."""
+    probabilities = torch.tensor([[[1.0, 0.5, 1 - 1e-9, 0.3]]])
+    inside = torch.tensor([[[True, True, True, False]]])
+    counts = confidence_histograms(probabilities.log(), inside)[0]
+    assert counts.nonzero().squeeze(1).tolist() == [6, 127] and counts.sum() == 3
+    assert CONFIDENCE_EDGES[6] == 0.5 and (np.diff(CONFIDENCE_EDGES) > 0).all()
+    assert CONFIDENCE_EDGES[0] == 0 and CONFIDENCE_EDGES[-1] == 1
 
 
 def test_pool_takes_whole_cells_only() -> None:
     maps = torch.arange(16.0).view(1, 1, 4, 4).repeat(3, 1, 1, 1)  # 4 cells of 8 pixels a side
     interiors = [(0, 0, 32, 32), (7, 9, 32, 32), (9, 9, 15, 15)]  # the last one holds no whole cell
-    assert pool(maps, interiors, (32, 32)).tolist() == [[7.5], [maps[0, 0, 2:, 1:].mean().item()], [7.5]]
+    means, deviations = pool(maps, interiors, (32, 32))
+    assert means.tolist() == [[7.5], [maps[0, 0, 2:, 1:].mean().item()], [7.5]]
+    taken = maps[0, 0, 2:, 1:].std(correction=0).item()
+    whole = maps[0].std(correction=0).item()
+    assert deviations.flatten().tolist() == pytest.approx([whole, taken, whole])
     oblong = torch.arange(8.0).view(1, 1, 2, 4)  # 16 rows, 32 columns of pixels
-    assert pool(oblong, [(8, 0, 32, 15)], (16, 32)).tolist() == [[2.0]]  # the upper cells but the first
+    assert pool(oblong, [(8, 0, 32, 15)], (16, 32))[0].tolist() == [[2.0]]  # the upper cells but the first
 
 
 def test_confusion_of_a_batch_is_that_of_its_pixels() -> None:

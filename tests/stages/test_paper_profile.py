@@ -124,9 +124,7 @@ def test_the_quality_model_takes_a_step_on_clip_l_features() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), config("paper").train_sqa.learning_rate)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     predicted = model(torch.randn(2, 1, 1024), torch.randn(2, 256))
-    quality_loss(
-        torch.tensor([0.4, 0.9]), predicted, PARAMETERS.model.alpha, PARAMETERS.model.temperature
-    ).backward()
+    quality_loss(torch.tensor([0.4, 0.9]), predicted, PARAMETERS.model).backward()
     optimizer.step()
     assert moved(model, before) > 0.9
 

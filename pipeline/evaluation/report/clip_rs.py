@@ -136,6 +136,11 @@ def encoder(name: str, folder: Path) -> Encoder:
     return Encoder(title, what, [_number(metrics.get(name)) for name in COMPARED], state)
 
 
+def title(name: str) -> str:
+    """Of an encoder."""
+    return ENCODERS.get(name, (name, ""))[0]
+
+
 def _measures(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Name of a measure, its value before refining, and after; the recalls first."""
     before, after = metrics["before"], metrics["after"]

@@ -33,26 +33,37 @@ class Column(NamedTuple):
 
 
 def render(folders: Mapping[str, Path], methods: Mapping[str, str], predictions: pd.DataFrame | None) -> str:
-    """The page as HTML text.
+    """The page as HTML text, of what `data_sets` gives."""
+    sets = data_sets(folders, methods, predictions)
+    return fill("pictures.html.j2", sets=sets, predicted=predictions is not None)
+
+
+def data_sets(
+    folders: Mapping[str, Path],
+    methods: Mapping[str, str],
+    predictions: pd.DataFrame | None,
+    most: int | None = None,
+) -> list[dict[str, Any]]:
+    """What is shown of each data set.
 
     folders: data set -> the folder `pictures` that its label_oa wrote; methods: name -> title; predictions:
-    RS-SQA's (patch_id, method, seed, predicted), whose mean over the seeds is shown; None: without them.
+    RS-SQA's (patch_id, method, seed, predicted), whose mean over the seeds is shown; None: without them;
+    most: patches of each data set; None: all that were written.
     """
     told = {}
     if predictions is not None:
         means = predictions.groupby(["patch_id", "method"], as_index=False)["predicted"].mean()
         told = {(row.patch_id, row.method): row.predicted for row in means.itertuples()}
-    sets = [_data_set(folder, methods, told) for folder in folders.values()]
-    return fill("pictures.html.j2", sets=sets, methods=len(methods), predicted=predictions is not None)
+    return [_data_set(folder, methods, told, most) for folder in folders.values()]
 
 
 def _data_set(
-    folder: Path, methods: Mapping[str, str], told: Mapping[tuple[str, str], float]
+    folder: Path, methods: Mapping[str, str], told: Mapping[tuple[str, str], float], most: int | None
 ) -> dict[str, Any]:
     facts = read_json(folder / "pictures.json")
     palette = [tuple(colour) for colour in facts["colours"]]
     patches = []
-    for patch in facts["patches"]:
+    for patch in facts["patches"][:most]:
         files = folder / patch["patch_id"]
         true = _scores({name: patch["oa"][name] for name in methods})
         keys = {name: (patch["patch_id"], name) for name in methods}

@@ -179,7 +179,7 @@ def load_backbone(backbone: nn.Module, path: Path, convert: Converter) -> KeyRep
     if problems:
         raise InputError(
             f"{path}: not a checkpoint of this backbone: {'; '.join(problems)}. Give the public file of the "
-            "same architecture and size; public files fit width 1 and depth 1 only"
+            "same architecture and size; public files fit the published size only"
         )
     backbone.load_state_dict(values, strict=False)
     renamed = {key: name for key, name in used.items() if key != name}
