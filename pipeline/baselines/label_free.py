@@ -19,6 +19,7 @@ from sklearn.linear_model import LinearRegression
 
 from pipeline.baselines.material import Material, Result, Tools
 from pipeline.runtime.errors import InputError
+from pipeline.sqed.schema import CONFIDENCE_EDGES
 
 ROUNDING = 1e-4  # by which a mean of float32 confidences may leave 0-1
 
@@ -79,7 +80,7 @@ def confidence(material: Material, rows: pd.DataFrame) -> np.ndarray:
 def shares_below(material: Material, rows: pd.DataFrame, method: str) -> np.ndarray:
     """Share of each patch's pixels whose confidence is below each edge of the bins [N, edges], from the
     column `confidences` (counts per bin); NaN where the method says nothing of a patch."""
-    edges = len(confidence_edges())
+    edges = len(CONFIDENCE_EDGES)
     histograms = material.outputs[method]["confidences"].reindex(rows["patch_id"]).tolist()
     shares = np.full((len(rows), edges), np.nan)
     for row, histogram in zip(shares, histograms, strict=True):
@@ -107,7 +108,7 @@ def threshold(below: np.ndarray, accuracy: np.ndarray) -> float:
     after = int(np.searchsorted(shares, target))
     if not after:  # all are right: all pixels lie above it
         return 0.0
-    edges = confidence_edges()
+    edges = CONFIDENCE_EDGES
     part = (target - shares[after - 1]) / (shares[after] - shares[after - 1])
     return float(edges[after - 1] + part * (edges[after] - edges[after - 1]))
 
@@ -116,7 +117,7 @@ def shares_above(below: np.ndarray, limit: float) -> np.ndarray:
     """Share [N] of each patch's pixels with a confidence above `limit`."""
     if np.isnan(limit):
         return np.full(len(below), np.nan)
-    edges = confidence_edges()
+    edges = CONFIDENCE_EDGES
     after = int(np.clip(np.searchsorted(edges, limit), 1, len(edges) - 1))
     part = (limit - edges[after - 1]) / (edges[after] - edges[after - 1])
     return 1 - ((1 - part) * below[:, after - 1] + part * below[:, after])
@@ -134,10 +135,3 @@ def calibrate(train: np.ndarray, accuracy: np.ndarray, test: np.ndarray) -> np.n
             line = LinearRegression().fit(x[there, None], y[there])
             found[answered, number] = line.predict(asked[answered, None]).clip(0, 1)
     return found
-
-
-def confidence_edges() -> np.ndarray:
-    """Edges of the bins of `confidences`, rising from 0 to 1; its module loads torch, so it is read late."""
-    from pipeline.sqed.schema import CONFIDENCE_EDGES
-
-    return CONFIDENCE_EDGES

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.evaluation import figures, tables
 from pipeline.evaluation.printed import printed
-from pipeline.evaluation.report import doubtful, leak, words
+from pipeline.evaluation.report import doubtful, leak, trust, words
 from pipeline.evaluation.report.page import Material, read_results, render
 from tests.evaluation import results
 
@@ -191,7 +191,15 @@ def test_models_are_grouped_and_gaps_say_why(html: str) -> None:
     assert "CLIP no weights of <openai>" in heads
 
 
+@pytest.mark.parametrize(("detected", "start"), [(0.5, "The flag marks 50 %"), (0.1, "The flag cannot be")])
+def test_the_flag_is_judged_by_its_false_alarms(detected: float, start: str) -> None:
+    frame = results.novelty().assign(detected=detected)
+    assert trust.flag_verdict(frame).startswith(start)
+    assert trust.flag_verdict(frame.assign(high=None)) == trust.flag_verdict(frame.iloc[:0]) == ""
+
+
 def test_trust_and_encoders_are_shown(html: str) -> None:
+    assert "The flag marks 50 % of the patches of a data set that it has not seen, and 12 %" in html
     rows = rows_of(html)
     assert ["RS-SQED", "0.8800 0.800 to 0.950", "0.4000", "20", "5"] in rows
     assert ["UNetFormer", "0.8800 0.800 to 0.950", "0.4000", "20", "5"] in rows

@@ -16,7 +16,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json, read_table, write_table
 from pipeline.runtime.missing import write_reason
 from pipeline.sqa.settings import Variant
-from pipeline.sqed.confidences import CONFIDENCE_EDGES
+from pipeline.sqed.schema import CONFIDENCE_EDGES
 from stages import evaluate, train_baseline, train_sqa
 from tests.sqa.synthetic import write_sqed
 from tests.sqa.test_model import settings as model_settings

@@ -83,6 +83,7 @@ def render(material: Material) -> str:
         "calibration": trust.calibration(tables["reliability"]) if "reliability" in tables else None,
         "intervals": trust.intervals(tables["coverage"]) if "coverage" in tables else None,
         "novelty": trust.novelty(tables["novelty"]) if "novelty" in tables else [],
+        "flag_verdict": trust.flag_verdict(tables["novelty"]) if "novelty" in tables else "",
         "separation": trust.encoders(tables["encoders"], material.encoders) if "encoders" in tables else [],
         "embedding": figures.embedding(tables["figure6"], material.encoders) if "figure6" in tables else None,
     }

@@ -47,6 +47,19 @@ def novelty(frame: pd.DataFrame) -> list[Row]:
     return _rows(frame, "column", ("false_alarms", "detected", "patches", "units"))
 
 
+def flag_verdict(frame: pd.DataFrame) -> str:
+    """Whether the flag notices an unseen data set more often than it raises a false alarm; frame as in
+    `novelty`, whose first row is all patches."""
+    if frame.empty or frame.iloc[0][["detected", "high"]].isna().any():
+        return ""
+    mix = frame.iloc[0]
+    shares = f"{100 * mix['detected']:.0f} % of the patches of a data set that it has not seen"
+    alarms = f"{100 * mix['false_alarms']:.0f} % of patches like the training split's"
+    if mix["detected"] > mix["high"]:
+        return f"The flag marks {shares}, and {alarms}."
+    return f"The flag cannot be relied on here: it marks {shares}, and {alarms}."
+
+
 def encoders(frame: pd.DataFrame, titles: Mapping[str, str]) -> list[Row]:
     """A row per encoder: silhouette, shares told by neighbours, by the data set alone, by chance, patches.
 
