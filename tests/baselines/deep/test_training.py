@@ -246,7 +246,7 @@ def test_predictions_are_means_over_the_crops(material: Material, tmp_path: Path
         for y, x in spread_places(3):
             top, left = int(9 * y), int(9 * x)  # a crop of 32 in a patch of 40
             found.append((pixels[top : top + 32, left : left + 32].mean() / 255 - 0.5) / 0.25)
-        assert of(result)[0, patch, 0] == pytest.approx(float(made[0].weight) * np.mean(found), abs=1e-6)
+        assert of(result)[0, patch, 0] == pytest.approx(made[0].weight.item() * np.mean(found), abs=1e-6)
 
 
 def test_seeds_decide_where_a_network_starts(material: Material, tmp_path: Path) -> None:
