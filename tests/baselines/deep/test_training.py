@@ -264,7 +264,7 @@ def test_gradients_are_clipped(material: Material, tmp_path: Path) -> None:
         made: list[Brightness] = []
         settings = small("deiqt", clip=clip, epochs=1, batch=24, learning_rate=0.5)  # a single step
         training.fit_and_predict(simple(made), material, settings, tools(tmp_path / str(clip)))
-        moved.append(abs(float(made[0].weight) - made[0].start))
+        moved.append(abs(made[0].weight.item() - made[0].start))
     assert moved[0] > 1e-3 and moved[1] == pytest.approx(0.5 * 1e-3, rel=1e-2)
 
 
