@@ -106,9 +106,9 @@ class Parameters(Settings):
                 message = f"variants.{name}.encoder: expected one of encoders ({', '.join(self.encoders)})"
                 raise ValueError(f"{message}, found {variant.encoder!r}")
             try:
-                variant.settings(self.model)
-            except ValueError as error:
-                raise ValueError(f"variants.{name}.model.{error}") from None
+                check(ModelSettings, self.model.model_dump() | variant.model, Path(f"variants.{name}.model"))
+            except InputError as error:
+                raise ValueError(error) from None
         titles = [variant.title for variant in self.variants.values()]
         for title in titles:
             if titles.count(title) > 1:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.parameters import DatasetConfig, check, load_profile, read_yaml
+from pipeline.commands.parameters import DatasetConfig, Parameters, check, load_profile, read_yaml
 from pipeline.runtime.code import ROOT
 from pipeline.runtime.errors import InputError
 
@@ -43,6 +43,27 @@ def test_keys_are_named_as_they_stand_in_the_file(section: str, key: str, value:
         check(DatasetConfig, values, FILE)
     assert str(raised.value).startswith(f"{FILE}: ")
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": {"alhpa": 0}}, "variants.extra.model: alhpa: unknown key; did you mean alpha?"),
+        ({"model": {"fusion": "sum"}}, "variants.extra.model: fusion: "),
+        ({"encoder": "clip"}, "variants.extra.encoder: expected one of encoders (clip_rs, "),
+        ({"title": "w/o KL"}, "variants: the title 'w/o KL' stands twice"),
+        ({"table": 4}, "variants.extra.table: "),
+    ],
+)
+def test_a_wrong_variant_is_named(changes: dict[str, Any], said: str) -> None:
+    values = read_yaml(ROOT / "params.yaml")
+    variant = {"title": "Extra", "table": None, "encoder": "clip_rs"}
+    values["variants"]["extra"] = variant
+    check(Parameters, values, Path("params.yaml"))
+    values["variants"]["extra"] = variant | changes
+    with pytest.raises(InputError) as raised:
+        check(Parameters, values, Path("params.yaml"))
+    assert f"params.yaml: {said}" in str(raised.value)
 
 
 def test_a_data_set_without_its_file_is_named_with_those_there_are() -> None:
