@@ -1,11 +1,16 @@
 """Fit one compared model on RS-SQED's training split and predict the test split (section 4.2.3)."""
 
 import functools
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 from pipeline.baselines.material import Tools, as_table, split_material
 from pipeline.baselines.registry import module_file, predict
 from pipeline.commands.stage import Stage, run
 from pipeline.runtime.files import checksum, read_table, write_table
+
+if TYPE_CHECKING:
+    from pipeline.runtime.checkpoints import Checkpoint
 
 INDEX = ("patch_id", "dataset", "subset", "unit", "split", "path", "width", "height")
 OUTPUTS = ("patch_id", "confidence", "entropy", "agreement", "confidences")
@@ -19,17 +24,17 @@ def main(stage: Stage) -> None:
     index = read_table(index_path, *INDEX, *(f"oa_{method}" for method in methods))
     outputs = {method: read_table(path, *OUTPUTS).set_index("patch_id") for method, path in tables.items()}
     material = split_material(index, methods, outputs, stage.input("assemble_sqed"))
-    tools = Tools(
-        seeds=list(parameters.seeds),
-        device=stage.device,
-        workers=stage.config.runtime.workers,
-        checkpoint=functools.partial(
-            stage.checkpoint,
-            inputs=[index_path],
-            code_files=[module_file(name)],
-            pictures=checksum(stage.input("assemble_sqed", "patches")),
-        ),
-    )
+    patches = stage.input("assemble_sqed", "patches")
+
+    @functools.cache  # the pictures are many: read once, and only for a baseline that keeps its work
+    def pictures() -> str:
+        return checksum(patches)
+
+    def checkpoint(**facts: Any) -> "AbstractContextManager[Checkpoint]":
+        files = [module_file(name)]
+        return stage.checkpoint(inputs=[index_path], code_files=files, pictures=pictures(), **facts)
+
+    tools = Tools(list(parameters.seeds), stage.device, stage.config.runtime.workers, checkpoint)
     with stage.output_folder() as out:
         result = predict(name, material, getattr(stage.config.train_baseline, name), tools)
         frame = as_table(result, material, tools.seeds)

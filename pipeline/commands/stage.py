@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from pipeline.runtime.checkpoints import Checkpoint
 
+# what the run log calls dirty; dvc.lock and results/ change as a run goes
+WATCHED = ("pipeline", "stages", "configs", "params.yaml", "dvc.yaml")
 CHECKPOINTS = "RSSQA_CHECKPOINTS"  # an absolute root for shared disks and for `dvc exp run --temp`
 
 
@@ -149,7 +151,9 @@ def run(main: Callable[[Stage], None], *options: str, parts: bool = False, distr
     item = vars(parser.parse_args())
     part = item.pop("part", None)
     facts = {"stage": script.stem, "item": item, "part": part}
-    recording: contextlib.AbstractContextManager[dict[str, Any]] = run_log.recorded(run_log.LOG, **facts)
+    recording: contextlib.AbstractContextManager[dict[str, Any]] = run_log.recorded(
+        run_log.LOG, WATCHED, **facts
+    )
     if launched():  # the process that has started these records them
         recording = contextlib.nullcontext({})
     with recording as line:

@@ -79,6 +79,36 @@ class Resamples:
                 found[place, start : start + size] = correlation
         return found
 
+    def krocc(self, rows: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Kendall's tau-a [k, resamples] of true [n] with predicted [k, n]; NaN with fewer than two patches.
+
+        Concordant less discordant pairs are a sum over pairs of units, so that of all resamples is one matrix
+        product. Two copies of a patch tie, and count as neither.
+        """
+        units, unit = np.unique(self.unit_of[rows], return_inverse=True)
+        counts = self.counts[:, units]
+        drawn = counts @ np.bincount(unit)
+        found = np.empty((len(predicted), len(self)))
+        for place, one in enumerate(predicted):
+            balance = _balance(unit, true, one)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found[place] = np.einsum("ru,ru->r", counts @ balance, counts) / (drawn * (drawn - 1))
+        return np.where(drawn > 1, found, np.nan)
+
+
+def _balance(unit: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Concordant less discordant pairs [units, units] of patches [n], each pair counted from both sides."""
+    order = np.argsort(unit, kind="stable")  # a unit's patches side by side
+    unit, true, predicted = unit[order], true[order], predicted[order]
+    starts = np.flatnonzero(np.diff(unit, prepend=-1))
+    found = np.zeros((len(starts), len(starts)))
+    size = max(1, BLOCK // len(unit))
+    for start in range(0, len(unit), size):
+        block = slice(start, start + size)
+        signs = np.sign(true[block, None] - true) * np.sign(predicted[block, None] - predicted)
+        np.add.at(found, unit[block], np.add.reduceat(signs, starts, axis=1))
+    return found
+
 
 def _neighbours(unit: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     """For each of n patches, how many of each unit's have a lower value, equal ones by half, and how many an

@@ -32,6 +32,10 @@ def require(variants: Mapping[str, Variant], baselines: Iterable[str], split: st
                 f"{key}: expected {expected} among them, found {', '.join(sorted(names)) or 'none'}; the "
                 "tables compare every model with it"
             )
+    if variants[MODEL].title != OURS:
+        raise InputError(
+            f"variants.{MODEL}.title: expected {OURS}, found {variants[MODEL].title!r}; the tables name it so"
+        )
     if variants[MODEL].split not in (None, split):
         raise InputError(
             f"variants.{MODEL}.split: expected null or the run's split, {split}, found "

@@ -154,6 +154,7 @@ def _draw_quality(test: HeldOut, patches: np.ndarray, number: int, cells: Mappin
 
     _draw(cells, "PLCC", lambda mapped: resamples.pearson(patches, true, mapped))
     _draw(cells, "SROCC", lambda predicted: resamples.srocc(patches, true, predicted))
+    _draw(cells, "KROCC", lambda predicted: resamples.krocc(patches, true, predicted))
     _draw(cells, "RMSE", lambda squares: np.sqrt(resamples.means(patches, squares)))
     _draw(cells, "SROCC_within", within)
 
@@ -179,7 +180,8 @@ def _quality_cell(
             values[metric] = np.array(known)
         notes[metric] = _count([seed.notes[metric] for seed in seeds if metric in seed.notes], len(seeds))
     mapped = np.array([seed.mapped for seed in seeds])
-    inputs = {"PLCC": mapped, "RMSE": (true - mapped) ** 2, "SROCC": predicted, "SROCC_within": predicted}
+    inputs = {"PLCC": mapped, "RMSE": (true - mapped) ** 2}
+    inputs |= dict.fromkeys(("SROCC", "KROCC", "SROCC_within"), predicted)
     return _Cell(PRINTED + RAW, len(seeds), len(patches), values, notes, inputs, {})
 
 

@@ -2,7 +2,7 @@
 
 A line: stage, item (options of the cell), part (of its shards, or null), profile, threads, processes,
 started (ISO 8601, UTC), seconds (without Python's own start), exit (ok or failed), peak_mib (of its largest
-process), commit and dirty (whether code or parameters differ from it; both null without git), host (cpu,
+process), commit and dirty (whether what is watched differs from it; both null without git), host (cpu,
 cores, gpus), python, versions (of VERSIONS, those that are installed).
 """
 
@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -22,24 +22,18 @@ from typing import Any
 
 LOG = Path("logs/runs.jsonl")
 VERSIONS = ("torch", "numpy", "scikit-learn", "timm", "open_clip_torch", "dvc")
-CODE = (
-    "pipeline",
-    "stages",
-    "configs",
-    "params.yaml",
-    "dvc.yaml",
-)  # dvc.lock and results/ change as a run goes
 
 
 @contextlib.contextmanager
-def recorded(log: Path, **facts: Any) -> Iterator[dict[str, Any]]:
+def recorded(log: Path, watched: Sequence[str], **facts: Any) -> Iterator[dict[str, Any]]:
     """Append a line about the block to `log`, whether the block ends well or not.
 
-    facts: of the line, such as stage and item; the block may add to what is yielded. A log that cannot be
-    written changes nothing. Costs a few milliseconds: git works beside the block, nothing is imported.
+    watched: files and folders whose changes make the line dirty; facts: of the line, such as stage and item;
+    the block may add to what is yielded. A log that cannot be written changes nothing. Costs a few
+    milliseconds: git works beside the block, nothing is imported.
     """
     line = {**facts, "started": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")}
-    before, git = time.monotonic(), _ask_git()
+    before, git = time.monotonic(), _ask_git(watched)
     line["exit"] = "failed"
     try:
         yield line
@@ -137,11 +131,11 @@ def _gpus() -> list[str]:
     return found
 
 
-def _ask_git() -> "subprocess.Popen[bytes] | None":
+def _ask_git(watched: Sequence[str]) -> "subprocess.Popen[bytes] | None":
     command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "--untracked-files=all"]
     try:
         return subprocess.Popen(
-            [*command, "--", *CODE],
+            [*command, "--", *watched],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -110,7 +110,8 @@ class QualityModel(nn.Module):
         width = settings.width
         widths = {}
         if self.branches != "segmentation":
-            self.semantic_adapter = SemanticAdapter(semantic_width, settings.blocks * settings.adapters)
+            blocks = settings.blocks if settings.adapters else 0
+            self.semantic_adapter = SemanticAdapter(semantic_width, blocks)
             widths["semantic"] = semantic_width
         if self.branches != "semantic":
             self.norm = input_norm(segmentation_width, settings.segmentation_norm)

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline.runtime.settings import Settings
 
@@ -53,8 +53,4 @@ class Variant(Settings):
 
     def settings(self, base: ModelSettings) -> ModelSettings:
         """`base` with the variant's changes; raises ValueError naming a key that is wrong."""
-        try:
-            return ModelSettings.model_validate(base.model_dump() | self.model)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        return ModelSettings.model_validate(base.model_dump() | self.model)

@@ -27,6 +27,7 @@ def test_statistics_equal_those_of_repeated_samples(levels: int) -> None:
     )
     predicted[2] = rng.random(40)
     srocc, pearson = drawn.srocc(rows, true, predicted), drawn.pearson(rows, true, predicted)
+    krocc = drawn.krocc(rows, true, predicted)
     means = drawn.means(rows, predicted)
     for number in range(len(drawn)):
         repeats = drawn.counts[number, drawn.unit_of[rows]].astype(int)
@@ -36,6 +37,9 @@ def test_statistics_equal_those_of_repeated_samples(levels: int) -> None:
             assert srocc[place, number] == pytest.approx(stats.spearmanr(first, second).statistic)
             assert pearson[place, number] == pytest.approx(stats.pearsonr(first, second).statistic)
             assert means[place, number] == pytest.approx(second.mean())
+            pairs = itertools.combinations(zip(first, second, strict=True), 2)
+            signs = [np.sign(a[0] - b[0]) * np.sign(a[1] - b[1]) for a, b in pairs]
+            assert krocc[place, number] == pytest.approx(np.mean(signs))
 
 
 def test_undefined_draws_are_nan() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.commands import stage as stage_module
-from pipeline.commands.stage import Stage
+from pipeline.commands.stage import WATCHED, Stage
 from pipeline.runtime import run_log
 
 
@@ -36,7 +36,7 @@ def written(log: Path) -> list[dict]:
 
 def test_line_of_a_good_run(folder: Path) -> None:
     log = folder / "logs" / "runs.jsonl"
-    with run_log.recorded(log, stage="a", item={"dataset": "x"}) as line:
+    with run_log.recorded(log, WATCHED, stage="a", item={"dataset": "x"}) as line:
         line["profile"] = "test"
     (found,) = written(log)
     assert (found["stage"], found["item"], found["profile"], found["exit"]) == (
@@ -59,7 +59,7 @@ def test_line_of_a_good_run(folder: Path) -> None:
 )
 def test_how_it_ends_is_told_and_goes_on(folder: Path, error: BaseException, exit_: str) -> None:
     log = folder / "runs.jsonl"
-    with pytest.raises(type(error)), run_log.recorded(log, stage="a", item={}):
+    with pytest.raises(type(error)), run_log.recorded(log, WATCHED, stage="a", item={}):
         raise error
     assert written(log)[0]["exit"] == exit_
 
@@ -69,7 +69,7 @@ def test_a_log_that_cannot_be_written_changes_nothing(folder: Path, ends_well: b
     (folder / "file").write_text("")
     done = []
     try:
-        with run_log.recorded(folder / "file" / "runs.jsonl", stage="a", item={}):
+        with run_log.recorded(folder / "file" / "runs.jsonl", WATCHED, stage="a", item={}):
             done.append(1)
             if not ends_well:
                 raise ValueError("the stage's own")
@@ -81,7 +81,7 @@ def test_a_log_that_cannot_be_written_changes_nothing(folder: Path, ends_well: b
 def test_commit_and_whether_the_code_differs(folder: Path) -> None:
     log = folder / "logs" / "runs.jsonl"
     git(folder, "init", "-q")
-    with run_log.recorded(log, stage="a", item={}):
+    with run_log.recorded(log, WATCHED, stage="a", item={}):
         pass
     (folder / "pipeline").mkdir()
     for name in ("params.yaml", "pipeline/a.py", "dvc.lock"):
@@ -91,7 +91,7 @@ def test_commit_and_whether_the_code_differs(folder: Path) -> None:
     for changed in (None, "dvc.lock", "results.csv", "pipeline/new.py"):
         if changed:
             (folder / changed).write_text("2")
-        with run_log.recorded(log, stage="a", item={}):
+        with run_log.recorded(log, WATCHED, stage="a", item={}):
             pass
     head = git(folder, "rev-parse", "HEAD")
     told = [(line["commit"], line["dirty"]) for line in written(log)]
@@ -100,7 +100,7 @@ def test_commit_and_whether_the_code_differs(folder: Path) -> None:
 
 def test_without_git_there_is_no_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder))
-    with run_log.recorded(folder / "runs.jsonl", stage="a", item={}):
+    with run_log.recorded(folder / "runs.jsonl", WATCHED, stage="a", item={}):
         pass
     assert written(folder / "runs.jsonl")[0]["commit"] is None
 

@@ -37,7 +37,7 @@ RECONSTRUCTED = [
     Departure(
         "RS-SQA's adapter widths, batch, epochs; probabilities of the KL term",
         "not given",
-        "ours (params.yaml and the profile): softmax over the batch's scores divided by a temperature",
+        "ours: softmax over the batch's scores divided by a temperature",
     ),
     Departure(
         "t-SNE of Fig. 6",

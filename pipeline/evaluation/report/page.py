@@ -213,7 +213,7 @@ def _absent(
     for name, what in OPTIONAL.items():
         why = f"results/{name}.csv is missing or has no row"
         if name in PRECISION:
-            why = f"no variant of RS-SQA has `table: {name[-1]}` (params.yaml)"
+            why = f"no variant of RS-SQA belongs to Table {name[-1]}"
         if what and name not in tables:
             rows.append((what, why))
     if "coverage" in tables and shown["intervals"] is None:
