@@ -34,7 +34,8 @@ class SourceImage:
     and holds only [A-Za-z0-9_-]; `label` is None only on the unused side; `scene` is the class of the whole
     image where the release has one, else empty; `bands` are the bands to take, counted from 1 (empty: the
     file must have exactly three); `split` is the official split, a key of `Dataset.official_splits`, or
-    empty. Paths may lead through a zip, see `pipeline.scenes.files`.
+    empty; `alpha` is false where a band that files call alpha is known to be data. Paths may lead through a
+    zip, see `pipeline.scenes.files`.
     """
 
     unit: str
@@ -45,6 +46,7 @@ class SourceImage:
     scene: str = ""
     bands: tuple[int, ...] = ()
     split: str = ""
+    alpha: bool = True
 
 
 class OfficialSize(NamedTuple):
@@ -127,10 +129,11 @@ class Dataset(ABC):
         """Whether labels hold RGB colours rather than ids."""
         return isinstance(next(iter(self.codes)), tuple)
 
-    def decode_label(self, label: np.ndarray) -> Decoded:
+    def decode_label(self, label: np.ndarray, outside: np.ndarray | None = None) -> Decoded:
         """Class indices of a label or of some rows of it: [H,W] ids or [H,W,3] RGB colours, uint8.
 
-        Raises InputError when the array has the other kind of coding.
+        outside: [H,W] bool, pixels that are ignored whatever they hold. Raises InputError when the array has
+        the other kind of coding.
         """
         if label.dtype != np.uint8 or label.shape[2:] != ((3,) if self.coloured else ()):
             kind = "RGB colours [H,W,3]" if self.coloured else "one channel of ids [H,W]"
@@ -144,6 +147,8 @@ class Dataset(ABC):
             part = label[first : first + rows]
             values = part.astype(np.intp) if not self.coloured else _packed(part)
             indices[first : first + rows] = self._table.take(values)
+        if outside is not None:
+            indices[outside] = IGNORE
         strange = indices == UNKNOWN
         unknown = int(np.count_nonzero(strange))
         example = None

@@ -122,6 +122,12 @@ def split(path: Path) -> tuple[Path, str] | None:
     return None
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file, on disk or in a zip. Raises InputError for an archive that cannot be read."""
+    inside = split(path)
+    return path.is_file() if inside is None else inside[1] in _open(inside[0]).members
+
+
 @contextmanager
 def open_binary(path: Path) -> Iterator[BinaryIO]:
     """The content of a file, on disk or in a zip, as a seekable stream for one thread.

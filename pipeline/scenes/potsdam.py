@@ -65,7 +65,10 @@ class Potsdam(Dataset):
                     "it in RGB, from 2_Ortho_RGB.zip (or 4_Ortho_RGBIR.zip, whose first three bands are that)"
                 )
         result = isprs.pair(self.title, four_bands | images, labels, eroded, SIDES, ARCHIVES)
-        return [image if image.unit in images else replace(image, bands=(1, 2, 3)) for image in result]
+        return [  # the fourth band is infrared, also where the file calls it alpha
+            image if image.unit in images else replace(image, bands=(1, 2, 3), alpha=False)
+            for image in result
+        ]
 
     def official_sizes(self) -> list[OfficialSize]:
         return [OfficialSize(unit, unit, TILE, TILE) for unit in EVALUATION_UNITS]

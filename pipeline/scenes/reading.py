@@ -1,24 +1,36 @@
 """Images and labels as arrays, from folders and zips; what cannot be trusted ends in an InputError.
 
-TIFFs are read by windows of rows through rasterio, so that a tile on disk is not held whole (in a zip, once);
-PNG and JPEG through Pillow, whole. The orientation that a camera writes into a JPEG (EXIF) is not applied:
-labels have none, and pixel (x, y) of a label belongs to pixel (x, y) of its image as stored.
+What a file is, is told by its content, not by its name. TIFFs are read by windows of rows through rasterio, so
+that a tile on disk is not held whole (in a zip, once); PNG and JPEG through Pillow, whole. Every picture comes
+upright: as a camera's EXIF orientation asks, and with north up where a georeference says that it is stored
+otherwise. Transparent pixels, and those of a no-data value or mask, are `outside` the picture.
 """
 
 import logging
-import struct
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile
 
+from pipeline.imagery import georeference as ground
+from pipeline.imagery.georeference import Georeference
+from pipeline.imagery.header import (
+    Header,
+    NoImageError,
+    container,
+    orientation_of,
+    pillow_header,
+    read_header,
+    stored_mode,
+)
+from pipeline.imagery.orientation import stored_block, upright
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import open_binary, split
+from pipeline.scenes.files import is_file, open_binary, split
 
 MOST_PIXELS = 178_000_000  # held at once: 534 MB of RGB; Pillow's own limit is a little higher
 MOST_BLOCK = 100_000_000  # pixels of a TIFF's strip or tile, which is the least that can be decoded
@@ -27,10 +39,14 @@ GDAL_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no sidecar files are looked for
     "GDAL_PAM_ENABLED": "NO",  # nor written
 }
-IMAGE_WIDTH, IMAGE_LENGTH = 256, 257  # tags of a TIFF
-INTEGERS = {3: "H", 4: "I", 16: "Q"}  # their types
-MOST_TAGS = 4096
 CHUNK = 2**20  # bytes
+WORLD_FILE = 4096  # bytes, at most
+WORLD_FILES = {  # suffixes beside the pictures of a container
+    "TIFF": (".tfw", ".tifw", ".wld"),
+    "PNG": (".pgw", ".pngw", ".wld"),
+    "JPEG": (".jgw", ".jpgw", ".jpegw", ".wld"),
+}
+CONVERT = "convert it, e.g. gdal_translate {name} {stem}.tif"
 BANDS_HINT = (
     "name the three `bands` to take in the data set's configuration, or convert it, "
     "e.g. gdal_translate -b 1 -b 2 -b 3 (for Potsdam take the _RGB files)"
@@ -42,42 +58,69 @@ SPREAD = {"L;2": 85, "L;4": 17}  # Pillow spreads grey values of 2 and 4 bits ov
 IDS_HINT = "convert it to one 8-bit band, e.g. gdal_translate -b 1 -ot Byte"
 
 
+class Facts(NamedTuple):
+    """What a picture's file says of it. header: see `pipeline.imagery.header`; orientation: how the stored
+    picture is turned, by its tag or its georeference; georeference: of the picture upright, None where there
+    is none."""
+
+    header: Header
+    orientation: int
+    georeference: Georeference | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height upright, in pixels."""
+        return self.header.width, self.header.height
+
+
 class Raster(ABC):
-    """An open image or label of `width` x `height` pixels; for one thread, while its file is open."""
+    """An open image or label of `width` x `height` pixels, upright; for one thread, while its file is open."""
 
     width: int
     height: int
+    facts: Facts
 
     @abstractmethod
     def rows(self, first: int, last: int) -> np.ndarray:
         """Rows `first` to `last` - 1, all columns, as [last-first,W,3] or (ids) [last-first,W] uint8 in C
         order, not to be written to. Raises InputError when they are broken or more than MOST_PIXELS."""
 
+    @abstractmethod
+    def outside(self, first: int, last: int) -> np.ndarray | None:
+        """Which pixels of these rows are none: [last-first,W] bool; None: all of them are pixels."""
+
 
 @contextmanager
-def open_image(path: Path, bands: Sequence[int] = ()) -> Iterator[Raster]:
+def open_image(path: Path, bands: Sequence[int] = (), alpha: bool = True) -> Iterator[Raster]:
     """An image, to be read by rows of [h,W,3] uint8.
 
     `path` may lead through a zip. `bands` are the three bands to take, counted from 1; without them the file
-    must have exactly three. Raises InputError unless the file is a whole PNG, JPEG or TIFF of 8-bit bands.
+    must have exactly three, and may have alpha. alpha: whether to believe a file that calls a band alpha.
+    Raises InputError unless the file is a whole PNG, JPEG or TIFF of 8-bit bands.
     """
-    if _is_tiff(path):
-        with _open_tiff(path) as dataset:
-            yield _Tiff(path, dataset, _image_bands(path, dataset, bands))
+    if _container(path) == "TIFF":
+        with _open_tiff(path) as (dataset, facts):
+            with _guard(path):
+                taken = _image_bands(path, dataset, bands)
+                is_data = max(taken) > _colours(dataset)
+                raster = _Tiff(path, dataset, facts, taken, alpha=alpha and not is_data)
+            yield raster
     else:
-        yield _Whole(_decode_image(path, bands))
+        yield _decode_image(path, bands, alpha)
 
 
 @contextmanager
 def open_label(path: Path, coloured: bool) -> Iterator[Raster]:
-    """A label, to be read by rows as stored: RGB colours [h,W,3] uint8 (palettes are expanded, alpha is left
-    out) or ids [h,W] uint8 (of a palette: the indices). Raises InputError as `open_image` does."""
-    if _is_tiff(path):
-        with _open_tiff(path) as dataset:
-            bands, palette = _label_bands(path, dataset, coloured)
-            yield _Tiff(path, dataset, bands, palette)
+    """A label, to be read by rows as stored: RGB colours [h,W,3] uint8 (palettes are expanded) or ids [h,W]
+    uint8 (of a palette: the indices). Raises InputError as `open_image` does."""
+    if _container(path) == "TIFF":
+        with _open_tiff(path) as (dataset, facts):
+            with _guard(path):
+                bands, palette = _label_bands(path, dataset, coloured)
+                raster = _Tiff(path, dataset, facts, bands, palette)
+            yield raster
     else:
-        yield _Whole(_decode_label(path, coloured))
+        yield _decode_label(path, coloured)
 
 
 def read_image(path: Path, bands: Sequence[int] = ()) -> np.ndarray:
@@ -92,57 +135,69 @@ def read_label(path: Path, coloured: bool) -> np.ndarray:
         return raster.rows(0, raster.height)
 
 
+def facts(path: Path) -> Facts:
+    """What an image file says of its picture; no pixel is decoded. Raises InputError when it cannot be told,
+    and for a container that we do not read."""
+    if _container(path) == "TIFF":
+        with _open_tiff(path) as (_, found):
+            return found
+    return _placed(path, _header(path))
+
+
 def size(path: Path) -> tuple[int, int]:
-    """Width and height of an image in pixels, from its header. Raises InputError when it has none."""
-    if not _is_tiff(path):
-        with _pillow(path, whole=False) as image:
-            return image.size
-    with open_binary(path) as file:
-        try:
-            return _tiff_size(file)
-        except (struct.error, KeyError, ValueError, OverflowError, OSError) as error:
-            _broken(path, error)
+    """Width and height of a picture upright in pixels, from its header. Raises InputError when it has none."""
+    header = _header(path)
+    return header.width, header.height
 
 
 class _Whole(Raster):
-    """A decoded image."""
+    """A decoded image, upright."""
 
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
+    def __init__(self, facts: Facts, pixels: np.ndarray, outside: np.ndarray | None) -> None:
+        self.facts, self._pixels, self._outside = facts, pixels, outside
         self.height, self.width = pixels.shape[:2]
 
     def rows(self, first: int, last: int) -> np.ndarray:
         _check_rows(self, first, last)
-        return self.pixels[first:last]
+        return self._pixels[first:last]
+
+    def outside(self, first: int, last: int) -> np.ndarray | None:
+        return None if self._outside is None else self._outside[first:last]
 
 
 class _Tiff(Raster):
     """Bands of an open rasterio dataset; `palette` [256,3] uint8 expands a single one to colours."""
 
     def __init__(
-        self, path: Path, dataset: Any, bands: tuple[int, ...], palette: np.ndarray | None = None
-    ) -> None:
-        self.path, self.dataset, self.bands, self.palette = path, dataset, bands, palette
-        self.width, self.height = dataset.width, dataset.height
+        self, path: Path, dataset: Any, facts: Facts, bands: tuple[int, ...],
+        palette: np.ndarray | None = None, alpha: bool = True,
+    ) -> None:  # fmt: skip
+        self.path, self.dataset, self.facts, self.bands, self.palette = path, dataset, facts, bands, palette
+        self.width, self.height = facts.size
+        self._masked = _has_mask(dataset, bands, alpha)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        _check_rows(self, first, last)
-        _check_pixels(self.path, self.width, last - first)
-        pixels = np.empty((last - first, self.width, len(self.bands)), np.uint8)
-        window = ((first, last), (0, self.width))
-        try:
-            self.dataset.read(list(self.bands), window=window, out=pixels.transpose(2, 0, 1))
-        except MemoryError:
-            raise
-        except Exception as error:  # GDAL's, of several kinds
-            _broken(self.path, error)
+        pixels = self._read(self.dataset.read, first, last)
         if self.palette is not None:
             return self.palette[pixels[..., 0]]
         return pixels if len(self.bands) > 1 else pixels[..., 0]
 
+    def outside(self, first: int, last: int) -> np.ndarray | None:
+        if not self._masked:
+            return None
+        outside = ~self._read(self.dataset.read_masks, first, last).any(axis=-1)
+        return outside if outside.any() else None
 
-def _is_tiff(path: Path) -> bool:
-    return path.suffix.lower() in (".tif", ".tiff")
+    def _read(self, read: Any, first: int, last: int) -> np.ndarray:
+        _check_rows(self, first, last)
+        _check_pixels(self.path, self.width, last - first)
+        block = stored_block(self.facts.orientation, first, last, self.dataset.width, self.dataset.height)
+        shape = (block.bottom - block.top, block.right - block.left, len(self.bands))
+        values = np.empty(shape, np.uint8)
+        window = ((block.top, block.bottom), (block.left, block.right))
+        with _guard(self.path):
+            read(list(self.bands), window=window, out=values.transpose(2, 0, 1))
+        return upright(values, self.facts.orientation)
 
 
 def _check_rows(raster: Raster, first: int, last: int) -> None:
@@ -158,9 +213,35 @@ def _check_pixels(path: Path, width: int, height: int) -> None:
         )
 
 
+@contextmanager
+def _guard(path: Path) -> Iterator[None]:
+    """Whatever a decoder fed with garbage raises in the block is an InputError."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's and GDAL's, of many kinds
+        _broken(path, error)
+
+
 def _broken(path: Path, error: BaseException) -> NoReturn:
     reason = error.__cause__ or error  # rasterio hides what GDAL said
-    raise InputError(f"{path}: cannot be decoded ({reason}); copy or download it again") from None
+    cure = "copy or download it again"
+    if isinstance(error, NoImageError):
+        if error.container and not error.container.startswith("a"):
+            _convert(path, error.container)
+        cure = error.cure
+    elif "text" in str(reason).lower() and "too large" in str(reason).lower():  # Pillow's, of a PNG
+        cure = f"its metadata are: take them off (exiftool -all= {path.name}), or {_converting(path)}"
+    raise InputError(f"{path}: cannot be decoded ({reason}); {cure}") from None
+
+
+def _convert(path: Path, kind: str) -> NoReturn:
+    raise InputError(f"{path}: expected a PNG, JPEG or TIFF, found a {kind}; {_converting(path)}")
+
+
+def _converting(path: Path) -> str:
+    return CONVERT.format(name=path.name, stem=path.stem)
 
 
 def _check_bands(path: Path, bands: Sequence[int], count: int) -> None:
@@ -171,111 +252,149 @@ def _check_bands(path: Path, bands: Sequence[int], count: int) -> None:
         )
 
 
+def _container(path: Path) -> str:
+    """PNG, JPEG or TIFF. Raises InputError for everything else."""
+    with open_binary(path) as file, _guard(path):
+        kind = container(file)
+    if kind not in WORLD_FILES:
+        _convert(path, kind)
+    return kind
+
+
+def _header(path: Path) -> Header:
+    """What the file holds. Raises InputError unless it is a PNG, JPEG or TIFF with a header."""
+    with open_binary(path) as file, _guard(path):
+        header = read_header(file)
+    if header.container not in WORLD_FILES:
+        _convert(path, header.container)
+    return header
+
+
+def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
+    """The header with the georeference of the dataset, or else of the world file beside it."""
+    georeference = (ground.of_dataset(dataset) if dataset else None) or _world_file(path, header.container)
+    if georeference is None:
+        return Facts(header, header.orientation)
+    if header.orientation != 1:
+        raise InputError(
+            f"{path}: expected an orientation tag or a georeference, found both, of which some programs follow "
+            f"one and some the other; take the tag ({header.orientation}) off: exiftool -Orientation= "
+            f"{path.name}"
+        )
+    way = ground.orientation(georeference)
+    return Facts(header, way, ground.turned(georeference, header.width, header.height))
+
+
+def _world_file(path: Path, kind: str) -> Georeference | None:
+    for suffix in WORLD_FILES[kind]:
+        for beside in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
+            if not is_file(beside):
+                continue
+            with open_binary(beside) as file:
+                content = file.read(WORLD_FILE)
+            try:
+                return ground.of_world_file(content.decode("utf-8-sig"))
+            except ValueError as error:
+                raise InputError(
+                    f"{beside}: expected a world file, which is six numbers, found another ({error}); mend or "
+                    "remove it"
+                ) from None
+    return None
+
+
 # PNG and JPEG
 
 
 @contextmanager
-def _pillow(path: Path, whole: bool = True) -> Iterator[ImageFile.ImageFile]:
-    """The opened image, not yet decoded; what goes wrong in the block is an InputError. `whole`: the block is
-    going to decode it."""
-    try:
-        with open_binary(path) as file:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of size (our own limit is below) and of odd metadata
-                try:
-                    image = Image.open(file, formats=("PNG", "JPEG"))
-                except UnidentifiedImageError:
-                    _broken(path, ValueError("it is no PNG or JPEG"))
-            with image:
-                if whole:
-                    _check_pixels(path, *image.size)
-                yield image
-            while whole and file.read(CHUNK):  # to the end, where a zip compares its checksum
-                pass
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:  # a decoder fed with garbage raises anything
-        _broken(path, error)
+def _pillow(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The opened image, to be decoded in the block; what goes wrong there is an InputError."""
+    with _guard(path), open_binary(path) as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of size (our own limit is below) and of odd metadata
+            image = Image.open(file, formats=("PNG", "JPEG"))
+        with image:
+            _check_pixels(path, *image.size)
+            yield image
+        while file.read(CHUNK):  # to the end, where a zip compares its checksum
+            pass
 
 
-def _decode_image(path: Path, bands: Sequence[int]) -> np.ndarray:
+def _decode_image(path: Path, bands: Sequence[int], alpha: bool) -> Raster:
     expected = "three 8-bit bands"
     with _pillow(path) as image:
-        if "16" in _stored_mode(image):
+        if "16" in stored_mode(image):
             _refuse(path, image, expected, BITS_HINT)
         if bands and image.mode in ("L", "LA", "RGB", "RGBA"):
             _check_bands(path, bands, len(image.getbands()))
-            return np.stack([np.asarray(image.getchannel(band - 1)) for band in bands], axis=-1)
-        if image.mode != "RGB":
-            _refuse(path, image, expected, BANDS_HINT if image.mode in ("L", "LA", "RGBA") else RGB_HINT)
-        return np.asarray(image)
+            pixels = np.stack([np.asarray(image.getchannel(band - 1)) for band in bands], axis=-1)
+            alpha = alpha and image.getbands()[max(bands) - 1] != "A"
+        elif image.mode not in ("RGB", "RGBA"):
+            _refuse(path, image, expected, BANDS_HINT if image.mode in ("L", "LA") else RGB_HINT)
+        else:
+            pixels = np.ascontiguousarray(np.asarray(image)[..., :3])
+        return _whole(path, image, pixels, _transparent(image) if alpha else None)
 
 
-def _decode_label(path: Path, coloured: bool) -> np.ndarray:
+def _decode_label(path: Path, coloured: bool) -> Raster:
     with _pillow(path) as image:
-        stored = _stored_mode(image)
+        stored = stored_mode(image)
         if coloured:
             if "16" in stored or image.mode not in ("RGB", "RGBA", "P"):
                 _refuse(path, image, "three 8-bit bands of colours, or a palette", RGB_HINT)
-            return np.asarray(image.convert("RGB"))
-        if image.mode not in ("1", "L", "P"):
+            return _whole(path, image, np.asarray(image.convert("RGB")), _transparent(image))
+        if "16" in stored or image.mode not in ("1", "L", "LA", "P"):
             _refuse(path, image, "one 8-bit band of ids", IDS_HINT)
         if image.format != "PNG":
             raise InputError(f"{path}: expected ids in a PNG or TIFF, found a JPEG, which blurs them")
-        ids = np.asarray(image)
+        ids = np.asarray(image.getchannel(0) if image.mode == "LA" else image)
         if stored in SPREAD:
-            return ids // np.uint8(SPREAD[stored])
-        return ids.astype(np.uint8, copy=False)
+            ids = ids // np.uint8(SPREAD[stored])
+        return _whole(path, image, ids.astype(np.uint8, copy=False), _transparent(image))
 
 
-def _stored_mode(image: ImageFile.ImageFile) -> str:
-    """Pillow's raw mode, which tells more bits, and fewer, than the mode that it decodes to: RGB;16B, L;2."""
-    arguments = image.tile[0].args if image.tile else None
-    return arguments if isinstance(arguments, str) else str((arguments or [image.mode])[0])
+def _whole(
+    path: Path, image: ImageFile.ImageFile, pixels: np.ndarray, outside: np.ndarray | None
+) -> Raster:
+    """The decoded picture, upright; of a PNG, what stands behind its pixels is read by now."""
+    header = pillow_header(image, "PNG" if image.format == "PNG" else "JPEG", orientation_of(image))
+    facts = _placed(path, header)
+    if outside is not None:
+        outside = upright(outside, facts.orientation)
+    return _Whole(facts, upright(pixels, facts.orientation), outside)
+
+
+def _transparent(image: ImageFile.ImageFile) -> np.ndarray | None:
+    """[H,W] bool: where a decoded image is wholly transparent; None: nowhere."""
+    if image.mode in ("LA", "RGBA"):
+        outside = np.asarray(image.getchannel("A")) == 0
+    elif "transparency" in image.info:  # a palette's alphas, or one value of grey or colour
+        outside = np.asarray(image.convert("RGBA").getchannel("A")) == 0
+    else:
+        return None
+    return outside if outside.any() else None
 
 
 def _refuse(path: Path, image: ImageFile.ImageFile, expected: str, hint: str) -> NoReturn:
-    mode = _stored_mode(image) if "16" in _stored_mode(image) else image.mode
+    mode = stored_mode(image) if "16" in stored_mode(image) else image.mode
     raise InputError(f"{path}: expected {expected}, found an image of mode {mode}; {hint}")
 
 
 # TIFF
 
 
-def _tiff_size(file: BinaryIO) -> tuple[int, int]:
-    """Width and height from the first directory (TIFF 6.0, section 2, and BigTIFF), without GDAL, which would
-    need all of a zip's member."""
-    start = file.read(4)
-    order = ">" if start[:2] == b"MM" else "<"
-    big = start in (b"II\x2b\0", b"MM\0\x2b")
-    if not big and start not in (b"II\x2a\0", b"MM\0\x2a"):
-        raise ValueError("not a TIFF")
-    offset = struct.unpack(order + ("4xQ" if big else "I"), file.read(12 if big else 4))[0]
-    file.seek(offset)
-    (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
-    values = {}
-    for _ in range(min(count, MOST_TAGS)):
-        entry = file.read(20 if big else 12)
-        tag, kind = struct.unpack_from(order + "HH", entry)
-        if tag in (IMAGE_WIDTH, IMAGE_LENGTH):
-            values[tag] = struct.unpack_from(order + INTEGERS[kind], entry, 12 if big else 8)[0]
-    if not values.get(IMAGE_WIDTH) or not values.get(IMAGE_LENGTH):
-        raise ValueError("a TIFF without a size")
-    return values[IMAGE_WIDTH], values[IMAGE_LENGTH]
-
-
 @contextmanager
-def _open_tiff(path: Path) -> Iterator[Any]:
-    """The file as a rasterio dataset. One in a zip is decompressed into memory, since GDAL jumps about."""
+def _open_tiff(path: Path) -> Iterator[tuple[Any, Facts]]:
+    """The file as a rasterio dataset, with what it says. One in a zip is decompressed into memory, since GDAL
+    jumps about."""
     import rasterio
 
     logging.getLogger("rasterio").setLevel(logging.CRITICAL)  # what matters comes as an exception
+    header = _header(path)
     with ExitStack() as stack:
-        try:
+        with _guard(path):
             stack.enter_context(rasterio.Env(**GDAL_OPTIONS))
             if split(path) is None:
-                with open_binary(path):  # says what is wrong with the file itself, and that it is one
-                    source: Any = path.absolute()
+                source: Any = path.absolute()
             else:
                 memory = stack.enter_context(rasterio.MemoryFile(filename=path.name))
                 with open_binary(path) as file:
@@ -285,12 +404,9 @@ def _open_tiff(path: Path) -> Iterator[Any]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
                 dataset = stack.enter_context(rasterio.open(source, driver="GTiff"))
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # GDAL's, of several kinds
-            _broken(path, error)
-        _check_tiff(path, dataset)
-        yield dataset
+            _check_tiff(path, dataset)
+            facts = _placed(path, header, dataset)
+        yield dataset, facts
 
 
 def _check_tiff(path: Path, dataset: Any) -> None:
@@ -307,7 +423,7 @@ def _check_tiff(path: Path, dataset: Any) -> None:
 def _image_bands(path: Path, dataset: Any, bands: Sequence[int]) -> tuple[int, ...]:
     if bands:
         _check_bands(path, bands, dataset.count)
-    taken = tuple(bands or range(1, dataset.count + 1))
+    taken = tuple(bands or range(1, _colours(dataset) + 1))
     if any(dataset.dtypes[band - 1] != "uint8" for band in taken):
         _refuse_tiff(path, dataset, "three 8-bit bands", BITS_HINT)
     if len(taken) != 3:
@@ -321,7 +437,7 @@ def _label_bands(path: Path, dataset: Any, coloured: bool) -> tuple[tuple[int, .
 
     bytes_only = set(dataset.dtypes) == {"uint8"}
     if not coloured:
-        if dataset.count != 1 or not bytes_only:
+        if _colours(dataset) != 1 or not bytes_only:
             _refuse_tiff(path, dataset, "one 8-bit band of ids", IDS_HINT)
         if dataset.compression is Compression.jpeg:
             raise InputError(f"{path}: expected ids, found them compressed as JPEG, which blurs them")
@@ -331,10 +447,26 @@ def _label_bands(path: Path, dataset: Any, coloured: bool) -> tuple[tuple[int, .
         for index, colour in dataset.colormap(1).items():
             palette[index] = colour[:3]
         return (1,), palette
-    alpha = dataset.count == 4 and dataset.colorinterp[3] is ColorInterp.alpha
-    if not bytes_only or (dataset.count != 3 and not alpha):
+    if not bytes_only or _colours(dataset) != 3:
         _refuse_tiff(path, dataset, "three 8-bit bands of colours, or a palette", RGB_HINT)
     return RGB_BANDS, None
+
+
+def _colours(dataset: Any) -> int:
+    """Number of bands without alpha, which stands last."""
+    from rasterio.enums import ColorInterp
+
+    return int(dataset.count) - (dataset.colorinterp[-1] is ColorInterp.alpha)
+
+
+def _has_mask(dataset: Any, bands: tuple[int, ...], alpha: bool) -> bool:
+    """Whether some pixels of these bands may be none: by a no-data value, a mask or alpha."""
+    from rasterio.enums import MaskFlags
+
+    flags = [set(dataset.mask_flag_enums[band - 1]) for band in bands]
+    return any(
+        MaskFlags.all_valid not in of_band and (alpha or MaskFlags.alpha not in of_band) for of_band in flags
+    )
 
 
 def _refuse_tiff(path: Path, dataset: Any, expected: str, hint: str) -> NoReturn:

@@ -1,0 +1,75 @@
+"""An image and its label as one: upright both, of one size, of one place."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.imagery.georeference import disagreement
+from pipeline.runtime.errors import InputError
+from pipeline.scenes.dataset import Dataset, SourceImage
+from pipeline.scenes.reading import Facts, Raster, open_image, open_label
+
+TURN = "turn the label, or take the tag off (exiftool -Orientation= {})"
+
+
+@contextmanager
+def open_pair(data: Dataset, image: SourceImage) -> Iterator[tuple[Raster, Raster]]:
+    """The image and its label, whose pixels belong together place by place (after resizing, where the data
+    set allows it). Raises InputError where `objection` has one and what reading raises."""
+    with (
+        open_image(image.image, image.bands, image.alpha) as picture,
+        open_label(label_of(image), data.coloured) as mask,
+    ):
+        problem = objection(image, picture.facts, mask.facts, data.resize_to_label)
+        if problem:
+            raise InputError(problem)
+        yield picture, mask
+
+
+def label_of(image: SourceImage) -> Path:
+    """Its label; InputError where it has none."""
+    if image.label is None:
+        raise InputError(f"{image.image}: has no label")
+    return image.label
+
+
+def objection(image: SourceImage, picture: Facts, mask: Facts, resize: bool) -> str | None:
+    """Why an image and its label do not belong together, in one sentence; None where they do.
+
+    They do when both, upright, have one size (resize: or the image's is to be changed to the label's, which
+    never swaps its sides), and show the same ground where both say which. A picture that its georeference
+    turns needs one in the other file too, else nobody knows which of their rows belong together.
+    """
+    width, height = mask.size
+    if picture.size != mask.size:
+        wanted = f"{picture.size[0]} x {picture.size[1]} px"
+        found = f"{image.label}: expected the size of its image, {wanted}, found {width} x {height}"
+        turned = next((path for path, facts in ((image.image, picture), (image.label, mask))
+                       if facts.header.orientation > 4), None)  # fmt: skip
+        if turned and picture.size == mask.size[::-1]:
+            return (
+                f"{found}; {turned} is turned by its orientation tag, and the other file fits it as it is "
+                f"stored: {TURN.format(turned.name)}"
+            )
+        if resize and (picture.size[0] - picture.size[1]) * (width - height) < 0:
+            return f"{found}, whose sides are swapped; turn one of the two (resizing would squash the image)"
+        if not resize:
+            return f"{found}; copy both again (a data set of one's own may set resize_to_label)"
+    for path, facts, other_path, other in (
+        (image.image, picture, image.label, mask),
+        (image.label, mask, image.image, picture),
+    ):
+        if facts.georeference and facts.orientation != 1 and not other.georeference:
+            return (
+                f"{path}: its georeference says that it is stored bottom-up or mirrored, and {other_path} has "
+                "none, so that their rows cannot be paired; write it north up (gdalwarp) and look whether its "
+                "label fits"
+            )
+    if picture.georeference and mask.georeference:
+        apart = disagreement(picture.georeference, picture.size, mask.georeference, mask.size)
+        if apart:
+            return (
+                f"{image.label}: expected the ground of its image {image.image}, found another: {apart}; pair "
+                "it with the image of its place, or warp it onto the image (gdalwarp)"
+            )
+    return None
