@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.captions.items import Address
+from pipeline.imagery.deep import BandsError, read_stretched
+from pipeline.imagery.header import NoImageError, read_header
+from pipeline.imagery.orientation import upright
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")  # Pillow knows riskier ones
 ENDINGS: dict[str | None, Literal["jpg", "png", ""]] = {"JPEG": "jpg", "PNG": "png"}
 BYTES_PER_PIXEL = 8  # of a file; more is no image of that many pixels
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError)  # of PIL's decoders on hostile bytes
 BITS = 64
 
 
@@ -44,45 +46,53 @@ def fetch(root: Path, address: Address, max_pixels: int) -> bytes:
 def decode(
     data: bytes, min_side: int, max_pixels: int, *, luma: bool = False
 ) -> tuple[Image.Image, Literal["jpg", "png", ""]]:
-    """The image in RGB, and the ending under which `data` can be stored as it is ("": not RGB JPEG or PNG).
+    """The image in RGB, upright, and the ending under which `data` can be stored as it is ("": no RGB JPEG or
+    PNG of 8 bits that lies upright).
 
     luma: of an RGB JPEG only the luma, for `perceptual_hash`: half of the time, and up to rounding the grey
-    of its colours. Raises ImageError; an image of the wrong size is refused by its header, before it is
-    decoded.
+    of its colours. More than 8 bits are stretched; what is transparent is black. Raises ImageError; an image
+    of the wrong size is refused by its header, before it is decoded.
     """
     try:
+        header = read_header(io.BytesIO(data))
+        if min(header.width, header.height) < min_side or header.width * header.height > max_pixels:
+            raise ImageError(f"image size out of range: {header.width} x {header.height}", is_broken=False)
+        if header.depth > 8:
+            return Image.fromarray(read_stretched(data, header)), ""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if min(image.size) < min_side or image.width * image.height > max_pixels:
-                    raise ImageError(
-                        f"image size out of range: {image.width} x {image.height}", is_broken=False
-                    )
-                ending = ENDINGS.get(image.format, "") if image.mode == "RGB" else ""
+                stored = image.mode == "RGB" and not header.alpha and header.orientation == 1
+                ending = ENDINGS.get(image.format, "") if stored else ""
                 if luma and ending == "jpg":
                     image.draft("L", image.size)
                     image.load()
                     return image, ending
-                return to_rgb(image), ending
+                return _upright(_to_rgb(image, header.alpha), header.orientation), ending
     except Image.DecompressionBombError as error:
         raise ImageError(f"image size out of range: {error}", is_broken=False) from None
-    except BROKEN as error:
+    except (NoImageError, BandsError) as error:
+        raise ImageError(f"image cannot be decoded ({error})") from None
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("image cannot be decoded (MemoryError)") from None
+    except Exception as error:  # of Pillow's and GDAL's decoders on hostile bytes
         raise ImageError(f"image cannot be decoded ({type(error).__name__})") from None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB; more than 8 bits are stretched linearly from the image's lowest value to its highest."""
-    if image.mode == "RGB":
+def _to_rgb(image: Image.Image, alpha: bool) -> Image.Image:
+    if image.mode == "RGB" and not alpha:
         image.load()
         return image
-    if not image.mode.startswith(("I", "F")):
+    if not alpha:
         return image.convert("RGB")
-    values = np.asarray(image, np.float64)
-    known = values[np.isfinite(values)]
-    low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    scaled = (values - low) * (255 / (high - low)) if high > low else np.zeros_like(values)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+    layers = np.asarray(image.convert("RGBA"))
+    return Image.fromarray(layers[..., :3] * (layers[..., 3:] > 0))
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    return image if orientation == 1 else Image.fromarray(upright(np.asarray(image), orientation))
 
 
 def cut(root: Path, address: Address, min_side: int, max_pixels: int) -> Image.Image:

@@ -14,8 +14,8 @@ from PIL import Image, PngImagePlugin
 Kind = Literal["grey", "rgb", "palette", "other"]
 
 # Pillow's own limits refuse whole pictures for the history or the colour profile that stands beside them.
-PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # type: ignore[attr-defined]  # bytes, decompressed
-PngImagePlugin.MAX_TEXT_MEMORY = 2**28  # type: ignore[attr-defined]
+PngImagePlugin.MAX_TEXT_CHUNK = 2**26  # bytes, decompressed
+PngImagePlugin.MAX_TEXT_MEMORY = 2**28
 
 START = 512  # bytes by which a container is told
 MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
@@ -112,7 +112,8 @@ def read_header(file: BinaryIO) -> Header:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of size and of odd metadata
         with Image.open(file, formats=(PILLOW[name],)) as image:
-            return pillow_header(image, name, orientation_of(image, file))
+            header = pillow_header(image, name, orientation_of(image, file))
+    return header._replace(depth=_depth_of_jpeg2000(file)) if name == "JPEG 2000" else header
 
 
 def pillow_header(image: Any, name: str, orientation: int) -> Header:
@@ -134,6 +135,14 @@ def stored_mode(image: Any) -> str:
     """Pillow's raw mode, which tells more bits, and fewer, than the mode that it decodes to: RGB;16B, L;2."""
     arguments = image.tile[0].args if image.tile else None
     return arguments if isinstance(arguments, str) else str((arguments or [image.mode])[0])
+
+
+def _depth_of_jpeg2000(file: BinaryIO) -> int:
+    """Bits of the first band, from the codestream's SIZ segment (ISO 15444-1, A.5.1); 8 where it has none."""
+    file.seek(0)
+    content = file.read(2**16)
+    place = content.find(b"\xff\x4f\xff\x51") + 42
+    return (content[place] & 0x7F) + 1 if 42 <= place < len(content) else 8
 
 
 def _depth(image: Any) -> int:

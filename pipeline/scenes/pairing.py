@@ -61,15 +61,15 @@ def objection(image: SourceImage, picture: Facts, mask: Facts, resize: bool) -> 
     ):
         if facts.georeference and facts.orientation != 1 and not other.georeference:
             return (
-                f"{path}: its georeference says that it is stored bottom-up or mirrored, and {other_path} has "
-                "none, so that their rows cannot be paired; write it north up (gdalwarp) and look whether its "
-                "label fits"
+                f"{path}: its georeference says that it is stored bottom-up or mirrored, and {other_path} "
+                "has none, so that nobody knows which rows belong together; write it north up (gdalwarp) and "
+                "look whether the two fit"
             )
     if picture.georeference and mask.georeference:
         apart = disagreement(picture.georeference, picture.size, mask.georeference, mask.size)
         if apart:
             return (
-                f"{image.label}: expected the ground of its image {image.image}, found another: {apart}; pair "
-                "it with the image of its place, or warp it onto the image (gdalwarp)"
+                f"{image.label}: expected the ground of its image {image.image}, found another: {apart}; "
+                "pair it with the image of its place, or warp it onto the image (gdalwarp)"
             )
     return None

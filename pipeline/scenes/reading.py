@@ -1,9 +1,9 @@
 """Images and labels as arrays, from folders and zips; what cannot be trusted ends in an InputError.
 
-What a file is, is told by its content, not by its name. TIFFs are read by windows of rows through rasterio, so
-that a tile on disk is not held whole (in a zip, once); PNG and JPEG through Pillow, whole. Every picture comes
-upright: as a camera's EXIF orientation asks, and with north up where a georeference says that it is stored
-otherwise. Transparent pixels, and those of a no-data value or mask, are `outside` the picture.
+What a file is, is told by its content, not by its name. TIFFs are read by windows of rows through rasterio,
+so that a tile on disk is not held whole (in a zip, once); PNG and JPEG through Pillow, whole. Every picture
+comes upright: as a camera's EXIF orientation asks, and with north up where a georeference says that it is
+stored otherwise. Transparent pixels, and those of a no-data value or mask, are `outside` the picture.
 """
 
 import logging
@@ -54,6 +54,9 @@ BANDS_HINT = (
 BITS_HINT = "convert it to 8 bits, e.g. gdal_translate -ot Byte -scale"
 RGB_HINT = "convert it to RGB"
 RGB_BANDS = (1, 2, 3)
+OPAQUE = 255  # of alpha
+MOST_SOFT = 0.01  # share of a mask's pixels between transparent and opaque, at its edges
+MASK_ROWS = 1024  # read at a time
 SPREAD = {"L;2": 85, "L;4": 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255
 IDS_HINT = "convert it to one 8-bit band, e.g. gdal_translate -b 1 -ot Byte"
 
@@ -74,7 +77,7 @@ class Facts(NamedTuple):
 
 
 class Raster(ABC):
-    """An open image or label of `width` x `height` pixels, upright; for one thread, while its file is open."""
+    """An open image or label of `width` x `height` pixels upright; for one thread, while its file is open."""
 
     width: int
     height: int
@@ -101,9 +104,8 @@ def open_image(path: Path, bands: Sequence[int] = (), alpha: bool = True) -> Ite
     if _container(path) == "TIFF":
         with _open_tiff(path) as (dataset, facts):
             with _guard(path):
-                taken = _image_bands(path, dataset, bands)
-                is_data = max(taken) > _colours(dataset)
-                raster = _Tiff(path, dataset, facts, taken, alpha=alpha and not is_data)
+                alpha = alpha and max(bands, default=0) <= _colours(dataset) and _is_mask(dataset)
+                raster = _Tiff(path, dataset, facts, _image_bands(path, dataset, bands, alpha), alpha=alpha)
             yield raster
     else:
         yield _decode_image(path, bands, alpha)
@@ -145,7 +147,7 @@ def facts(path: Path) -> Facts:
 
 
 def size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture upright in pixels, from its header. Raises InputError when it has none."""
+    """Width and height of a picture upright in pixels, from its header; InputError when it has none."""
     header = _header(path)
     return header.width, header.height
 
@@ -185,7 +187,7 @@ class _Tiff(Raster):
     def outside(self, first: int, last: int) -> np.ndarray | None:
         if not self._masked:
             return None
-        outside = ~self._read(self.dataset.read_masks, first, last).any(axis=-1)
+        outside = self._read(self.dataset.read_masks, first, last).max(axis=-1) == 0
         return outside if outside.any() else None
 
     def _read(self, read: Any, first: int, last: int) -> np.ndarray:
@@ -277,9 +279,9 @@ def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
         return Facts(header, header.orientation)
     if header.orientation != 1:
         raise InputError(
-            f"{path}: expected an orientation tag or a georeference, found both, of which some programs follow "
-            f"one and some the other; take the tag ({header.orientation}) off: exiftool -Orientation= "
-            f"{path.name}"
+            f"{path}: expected an orientation tag or a georeference, found both, of which some programs "
+            f"follow one and some the other; take the tag ({header.orientation}) off: exiftool "
+            f"-Orientation= {path.name}"
         )
     way = ground.orientation(georeference)
     return Facts(header, way, ground.turned(georeference, header.width, header.height))
@@ -296,8 +298,8 @@ def _world_file(path: Path, kind: str) -> Georeference | None:
                 return ground.of_world_file(content.decode("utf-8-sig"))
             except ValueError as error:
                 raise InputError(
-                    f"{beside}: expected a world file, which is six numbers, found another ({error}); mend or "
-                    "remove it"
+                    f"{beside}: expected a world file, which is six numbers, found another ({error}); mend "
+                    "or remove it"
                 ) from None
     return None
 
@@ -352,9 +354,7 @@ def _decode_label(path: Path, coloured: bool) -> Raster:
         return _whole(path, image, ids.astype(np.uint8, copy=False), _transparent(image))
 
 
-def _whole(
-    path: Path, image: ImageFile.ImageFile, pixels: np.ndarray, outside: np.ndarray | None
-) -> Raster:
+def _whole(path: Path, image: ImageFile.ImageFile, pixels: np.ndarray, outside: np.ndarray | None) -> Raster:
     """The decoded picture, upright; of a PNG, what stands behind its pixels is read by now."""
     header = pillow_header(image, "PNG" if image.format == "PNG" else "JPEG", orientation_of(image))
     facts = _placed(path, header)
@@ -420,10 +420,10 @@ def _check_tiff(path: Path, dataset: Any) -> None:
         raise InputError(f"{path}: expected one image, found {len(dataset.subdatasets)} pages; keep one")
 
 
-def _image_bands(path: Path, dataset: Any, bands: Sequence[int]) -> tuple[int, ...]:
+def _image_bands(path: Path, dataset: Any, bands: Sequence[int], alpha: bool) -> tuple[int, ...]:
     if bands:
         _check_bands(path, bands, dataset.count)
-    taken = tuple(bands or range(1, _colours(dataset) + 1))
+    taken = tuple(bands or range(1, (_colours(dataset) if alpha else dataset.count) + 1))
     if any(dataset.dtypes[band - 1] != "uint8" for band in taken):
         _refuse_tiff(path, dataset, "three 8-bit bands", BITS_HINT)
     if len(taken) != 3:
@@ -457,6 +457,22 @@ def _colours(dataset: Any) -> int:
     from rasterio.enums import ColorInterp
 
     return int(dataset.count) - (dataset.colorinterp[-1] is ColorInterp.alpha)
+
+
+def _is_mask(dataset: Any) -> bool:
+    """Whether the band that is called alpha is one (True where there is none).
+
+    GDAL calls the fourth of four bytes alpha where nobody says what it is; infrared is told from a mask by
+    its many values between 0 and 255.
+    """
+    if _colours(dataset) == dataset.count:
+        return True
+    between = 0
+    for first in range(0, dataset.height, MASK_ROWS):
+        last = min(first + MASK_ROWS, dataset.height)
+        values = dataset.read(dataset.count, window=((first, last), (0, dataset.width)))
+        between += int(np.count_nonzero((values != 0) & (values != values.dtype.type(OPAQUE))))
+    return between <= MOST_SOFT * dataset.width * dataset.height
 
 
 def _has_mask(dataset: Any, bands: tuple[int, ...], alpha: bool) -> bool:
