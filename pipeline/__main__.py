@@ -59,7 +59,11 @@ def main() -> int:
         metavar="DIR",
         help="holds one folder for each data set, or is one data set's (default: as configured)",
     )
-    check.add_argument("--skip-checksums", action="store_true", help="do not read archives for their md5")
+    check.add_argument(
+        "--skip-checksums",
+        action="store_true",
+        help="read neither archives for their md5 nor all pictures to compare the sides",
+    )
     counts = commands.add_parser("counts", help="RS-SQED's patches by arithmetic, beside the paper's Table 2")
     counts.add_argument("--csv", action="store_true", help="one flat table for programs")
     counts.add_argument("--tiles", metavar="DATASET", help="the patches of each of its source units")

@@ -40,6 +40,8 @@ def main(stage: Stage) -> None:
     )
     for reason, number in counts["excluded"].items():
         stage.say(f"left out: {number} x {reason} (excluded.csv)")
+    for side, number in counts.get("outside_pixels", {}).items():
+        stage.say(f"{side}: {number} pixels that are transparent or no data are ignored")
     for side, number in counts["unknown_pixels"].items():
         if number:
             examples = ", ".join(map(str, counts["unknown_examples"][side]))

@@ -1,6 +1,7 @@
 """Are the data sets here, whole and readable? What was found beside what was published, before any run."""
 
 import hashlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
 from pipeline.scenes import files, reading
 from pipeline.scenes.dataset import IGNORE, SourceImage
+from pipeline.scenes.hashes import compare_sides
+from pipeline.scenes.pairing import holds_a_label, objection
 from pipeline.scenes.published import published
 from pipeline.sqed.settings import DatasetSettings
 from pipeline.sqed.tiling import count_windows
@@ -79,6 +82,10 @@ def _check(name: str, root: Path, profile: Profile, checksums: bool, made: bool)
             if root.is_dir() and not made:
                 _count(report, settings.complete)
             _measure(report, made)
+            if root.is_dir() and not made:
+                _leftovers(report)
+                if checksums:
+                    _compare(report)
             _check_tiles(report, profile.datasets[name].build_sqed)
         for split in report.splits:
             _decode(report, split, settings.unknown_share)
@@ -164,28 +171,39 @@ def _count(report: Report, complete: bool) -> None:
 
 
 def _measure(report: Report, made: bool) -> None:
-    """Sizes of all images and labels, from their headers."""
+    """What the headers of all images and labels say: sizes, orientation, place, alpha."""
     every = [(split, image) for split in report.splits for image in split.images]
-    broken, unequal = [], []
-    for split, image in progress(every, description=f"{report.data.title}: sizes", unit="image"):
+    broken: list[str] = []
+    unpaired: list[str] = []
+    resized: list[str] = []
+    notes: dict[str, list[str]] = defaultdict(list)  # what is done to a file: the files
+    for split, image in progress(every, description=f"{report.data.title}: headers", unit="image"):
         try:
-            split.sizes[image] = reading.size(image.image)
+            picture = reading.facts(image.image)
+            split.sizes[image] = picture.size
+            _note(notes, image.image, picture, "black and ignored")
             if image.label is None:
                 continue
-            label = reading.size(image.label)
+            mask = reading.facts(image.label)
         except InputError as error:
             broken.append(str(error))
             continue
-        if label != split.sizes[image]:
-            pixels = f"{size_text(label)} px, its image {size_text(split.sizes[image])}"
-            unequal.append(f"{image.label} has {pixels}")
+        _note(notes, image.label, mask, "ignored")
+        problem = objection(image, picture, mask, report.data.resize_to_label)
+        if problem:
+            unpaired.append(problem)
+        elif mask.size != picture.size:
+            pixels = f"{size_text(mask.size)} px, its image {size_text(picture.size)}"
+            resized.append(f"{image.label} has {pixels}")
     if broken:
         report.problems.append(f"unreadable headers ({len(broken)}): {some(broken, '; ')}")
-    if unequal and report.data.resize_to_label:
-        report.remarks.append(f"images resized to their labels ({len(unequal)}), such as: {unequal[0]}")
-    elif unequal:
-        what = f"labels of another size than their image ({len(unequal)})"
-        report.problems.append(f"{what}: {some(unequal, '; ')}")
+    if unpaired:
+        report.problems.append(
+            f"labels that do not fit their image ({len(unpaired)}): {some(unpaired, '; ')}"
+        )
+    if resized:
+        report.remarks.append(f"images resized to their labels ({len(resized)}), such as: {resized[0]}")
+    report.remarks += [f"{what} ({len(paths)}), such as {paths[0]}" for what, paths in notes.items()]
     if made or report.published is None:
         return
     strange = {split.name: unpublished(report, split) for split in report.splits}
@@ -197,6 +215,47 @@ def _measure(report: Report, made: bool) -> None:
                 f"{size_text(split.sizes[image])} px; RS-SQED's counts will differ from the paper's"
             )
             break
+
+
+def _note(notes: dict[str, list[str]], path: Path, facts: reading.Facts, outside: str) -> None:
+    """Add what is done to a picture before its pixels are used."""
+    if facts.header.orientation != 1:
+        notes["files turned as their orientation tag asks"].append(str(path))
+    elif facts.orientation != 1:
+        notes["files stored bottom-up or mirrored, turned as their georeference asks"].append(str(path))
+    if facts.may_be_outside:
+        notes[f"files with alpha or no data, whose transparent or empty pixels are {outside}"].append(
+            str(path)
+        )
+
+
+def _compare(report: Report) -> None:
+    """Whether the evaluation side is trained on: the same pictures, and nearly the same ones."""
+    images = [image for split in report.splits for image in split.images]
+    try:
+        near = compare_sides(report.root, images).near
+    except InputError as error:
+        _add(report, str(error))
+        return
+    if near:
+        pairs = [f"{one} and {other}" for one, other, _ in near]
+        report.remarks.append(
+            f"near-duplicates on the training and the evaluation side ({len(near)}), such as {pairs[0]}"
+        )
+
+
+def _leftovers(report: Report) -> None:
+    """Files that are not read, and names that no table can hold."""
+    names = [name for name in files.walk(report.root) if not name.isprintable()]
+    if names:
+        report.problems.append(
+            f"names that are no plain text ({len(names)}): {some(map(ascii, names))}; rename or remove the files"
+        )
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for path, reason in report.data.strangers(report.root):
+        reasons[reason].append(path)
+    for reason, paths in reasons.items():
+        report.remarks.append(f"files not read ({len(paths)}): {reason}: {some(paths)}")
 
 
 def _check_tiles(report: Report, settings: DatasetSettings) -> None:
@@ -224,19 +283,14 @@ def _decode(report: Report, split: Split, unknown_share: float) -> None:
     for image in progress(sample, description=f"{data.title}: {split.name}", unit="label"):
         assert image.label is not None
         try:
-            with reading.open_image(image.image, image.bands) as raster:
-                strange = 0
-                for first in range(0, raster.height, ROWS):
-                    rows = raster.rows(first, min(first + ROWS, raster.height))
-                    strange += data.decode_label(rows).unknown if data.coloured else 1
-                if not strange:
-                    # Tiles and labels may share their names, so that one can be unpacked over the other.
+            with reading.open_image(image.image, image.bands, image.alpha) as raster:
+                if holds_a_label(data, raster):
                     _add(report, f"{image.image}: expected an image, found only the colours of a label")
             unknown, example = 0, None
             with reading.open_label(image.label, data.coloured) as raster:
                 for first in range(0, raster.height, ROWS):
-                    rows = raster.rows(first, min(first + ROWS, raster.height))
-                    decoded = data.decode_label(rows)
+                    last = min(first + ROWS, raster.height)
+                    decoded = data.decode_label(raster.rows(first, last), raster.outside(first, last))
                     split.classes |= set(np.unique(decoded.indices).tolist()) - {IGNORE}
                     unknown += decoded.unknown
                     example = example or decoded.example
@@ -275,8 +329,8 @@ def _archives(report: Report, checksums: bool) -> None:
         parts = [f"{archive.members} files"]
         if archive.inner:
             parts.append(f"{len(archive.inner)} of them zips, not read unless unpacked")
-        if archive.unpacked:
-            parts.append(f"{archive.unpacked} of them unpacked beside it")
+        if archive.twin:
+            parts.append(archive.twin.sentence().partition(" ")[2])
         parts.append(_verdict(archive.path, known.get(archive.path.name, ""), checksums))
         report.remarks.append(f"{archive.path}: {', '.join(parts)}")
 

@@ -248,10 +248,16 @@ def _described(folder: Path) -> list[str]:
 def read_yaml(path: Path) -> Any:
     """Read YAML 1.2, as DVC does (so that 1e-4 is a number); InputError when missing or broken."""
     try:
-        return YAML(typ="safe", pure=True).load(path)
+        text = path.read_text(encoding="utf-8")  # YAML also knows UTF-16, DVC does not
+        return YAML(typ="safe", pure=True).load(text)
     except FileNotFoundError:
         raise InputError(
             f"{path}: expected this parameters file in {Path.cwd()}; run from the project's root"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected UTF-8, found another encoding (byte {error.start} is {error.object[error.start]:#x}); "
+            "save the file as UTF-8"
         ) from None
     except YAMLError as error:
         raise InputError(

@@ -49,6 +49,13 @@ class SourceImage:
     alpha: bool = True
 
 
+class Stranger(NamedTuple):
+    """A file, by its path below the root, that is not read, and why."""
+
+    path: str
+    reason: str
+
+
 class OfficialSize(NamedTuple):
     """Width and height in pixels of one image of the evaluation side, as distributed."""
 
@@ -95,6 +102,11 @@ class Dataset(ABC):
     @abstractmethod
     def list_images(self, root: Path) -> list[SourceImage]:
         """Every image below `root`, of every side that is there; raises InputError on a broken folder."""
+
+    def strangers(self, root: Path) -> list[Stranger]:
+        """Files below `root` that the reader has no use for, where a user's description of the data set says
+        what there should be; empty for the published ones, whose numbers are known. InputError as images."""
+        return []
 
     def official_sizes(self) -> list[OfficialSize]:
         """True sizes of the evaluation side, for counting patches without pixels; empty where they are not

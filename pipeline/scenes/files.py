@@ -10,10 +10,11 @@ import io
 import os
 import re
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple, cast
@@ -23,22 +24,48 @@ from pipeline.runtime.errors import InputError
 MOST_BYTES = 2**31  # of one member, as it declares; a 6000 x 6000 tile has 2**27
 MOST_DIRECTORY = 2**26  # bytes of an archive's list of members, some 600 000 of them
 MOST_RATIO = 1100  # Deflate reaches 1032; a member that claims more lies about its sizes
+COMPARED = 3  # files by which an unpacked archive is told from another of the same names
+BLOCK = 2**20  # bytes
 OPEN_ARCHIVES = 16  # kept open per process
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+OTHER_IMAGES = (".bmp", ".gif", ".jp2", ".j2k", ".webp", ".heic", ".ecw", ".img", ".vrt", ".jpe", ".jfif")
 OTHER_ARCHIVES = (".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".z01", ".zip.001")
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)  # what zipfile says while it reads a member
 LINK, KIND = 0o120000, 0o170000  # Unix file kinds, as zips store them
 
 
+class Twin(NamedTuple):
+    """A zip (path below the root) whose content lies in `folder` ("" or ending in "/") too: `unpacked` of its
+    `pictures` (or of all its files where none is a picture)."""
+
+    archive: str
+    folder: str
+    unpacked: int
+    pictures: int
+
+    @property
+    def reads_folder(self) -> bool:
+        """Whether the folder is read and the zip is not: only where nothing of the zip is missing in it."""
+        return self.unpacked == self.pictures
+
+    def sentence(self) -> str:
+        """What is read and what is not."""
+        folder = self.folder or "the folder around it"
+        if self.reads_folder:
+            return f"{self.archive} is unpacked in {folder}, which is read; the archive is not"
+        some = f"{self.unpacked} of its {self.pictures} pictures"
+        return f"{self.archive} is read; {some} are unpacked in {folder}, and those files are not read"
+
+
 class Archive(NamedTuple):
-    """An archive as `archives` finds it: `members` files in it, of which `unpacked` lie in a folder too and
-    are read there; `inner` zips within it, not read; `problem` why it is not read, else empty."""
+    """An archive as `archives` finds it: `members` files in it; `inner` zips within it, not read; `problem`
+    why it is not read, else empty; `twin` where its content lies in a folder too."""
 
     path: Path
     members: int
-    unpacked: int
     inner: tuple[str, ...]
     problem: str
+    twin: Twin | None = None
 
 
 class _Zip(NamedTuple):
@@ -52,65 +79,160 @@ def find(root: Path, pattern: str) -> dict[str, Path]:
     """Files below `root` whose path relative to it matches `pattern`, by the pattern's group `key`.
 
     The pattern sees "/" before the path. The search is recursive, through links and zips, because archives
-    unpack flat, nested or not at all. A zip counts as a folder. A file in a folder wins over the same key in
-    a zip, since zips are often kept after unpacking. Hidden files and `__MACOSX` are left out.
+    unpack flat, nested or not at all. A zip counts as a folder; of a zip and a folder of the same content one
+    is read as a whole (`archives` says which), since zips are often kept after unpacking. Hidden files and
+    `__MACOSX` are left out. Keys are in Unicode's form NFC, whatever form the file system keeps.
 
     Raises InputError when two files claim the same key, when a folder cannot be listed or an archive not be
-    read, and when there is no picture at all and an archive of archives still waits to be unpacked.
+    read, when a folder and its zip each lack files of the other, and when there is no picture at all and an
+    archive of archives still waits to be unpacked.
     """
     expression = re.compile(pattern)
     found: dict[str, Path] = {}
-    zips: list[str] = []
-    pictures = False
-    for name in walk(root):
-        pictures = pictures or name.lower().endswith(IMAGES)
-        if name.lower().endswith(".zip"):
-            zips.append(name)
-        elif match := expression.search("/" + name):
-            _claim(found, match["key"], root / name)
-    zipped: dict[str, Path] = {}
-    for zip_name in zips:
-        archive = _open(root / zip_name)
-        for name in archive.members:
-            match = expression.search(f"/{zip_name}/{name}")
-            if match is None or match["key"] in found:
-                continue
-            path = root / zip_name / name
-            if name in archive.doubled:
+    names = listing(root)
+    for name in names:
+        if match := expression.search("/" + normalised(name)):
+            path = root / name
+            if (inside := split(path)) and inside[1] in _open(inside[0]).doubled:
                 raise InputError(f"{path}: twice in the archive, with different content; keep one of the two")
-            _claim(zipped, match["key"], path)
-    if not found and not zipped and not pictures:
-        _refuse_packed(root, zips)
-    return {**found, **zipped}
+            _claim(found, match["key"], path)
+    if not found and not any(name.lower().endswith(IMAGES) for name in names):
+        _refuse_packed(root, _walk(root)[1])
+    return found
+
+
+def listing(root: Path) -> list[str]:
+    """The files below `root` that are read, relative to it, those in zips by paths through them. Raises
+    InputError as `find` does."""
+    plain, zips = _walk(root)
+    unread = _unread(root, _twins(root, plain, zips))
+    names = [name for name in plain if name not in unread]
+    for zip_name in (name for name in zips if name not in unread):
+        names += [f"{zip_name}/{member}" for member in _open(root / zip_name).members]
+    return names
+
+
+def choices(root: Path) -> list[str]:
+    """Sentences that say what is read where a zip and a folder hold the same. InputError as `find`."""
+    return [twin.sentence() for twin in _twins(root, *_walk(root))]
 
 
 def archives(root: Path) -> list[Archive]:
-    """The archives below `root`, by path, broken and foreign ones too. Reads lists of members, no content."""
-    zips: list[str] = []
+    """The archives below `root`, by path, broken and foreign ones too. Reads lists of members, no content but
+    of a few files that are in a zip and in a folder."""
+    plain, zips = _walk(root)
     result = []
-    for name in walk(root):
-        if name.lower().endswith(".zip"):
-            zips.append(name)
-        elif name.lower().endswith(OTHER_ARCHIVES):
+    for name in plain:
+        if name.lower().endswith(OTHER_ARCHIVES):
             problem = f"{root / name}: only zips are read in place; unpack it where its content is not here"
-            result.append(Archive(root / name, 0, 0, (), problem))
-    holders: dict[str, list[str]] = defaultdict(list)  # zips by member
-    for zip_name in zips:
+            result.append(Archive(root / name, 0, (), problem))
+    whole = []
+    for name in zips:
         try:
-            archive = _open(root / zip_name)
+            archive = _open(root / name)
         except InputError as error:
-            result.append(Archive(root / zip_name, 0, 0, (), str(error)))
+            result.append(Archive(root / name, 0, (), str(error)))
             continue
-        result.append(Archive(root / zip_name, len(archive.members), 0, archive.inner, ""))
-        for member in archive.members:
-            holders[member].append(zip_name)
-    unpacked: dict[Path, set[str]] = defaultdict(set)
+        whole.append(name)
+        result.append(Archive(root / name, len(archive.members), archive.inner, ""))
+    twins = {root / twin.archive: twin for twin in _twins(root, plain, whole)}
+    return sorted(archive._replace(twin=twins.get(archive.path)) for archive in result)
+
+
+def _walk(root: Path) -> tuple[list[str], list[str]]:
+    """Paths of plain files and of zips below `root`."""
+    plain: list[str] = []
+    zips: list[str] = []
     for name in walk(root):
+        (zips if name.lower().endswith(".zip") else plain).append(name)
+    return plain, zips
+
+
+def _unread(root: Path, twins: list[Twin]) -> set[str]:
+    """What is not read of zips and folders that hold the same: the zips, or their files in the folders."""
+    unread: set[str] = set()
+    for twin in twins:
+        if twin.reads_folder:
+            unread.add(twin.archive)
+        else:
+            unread |= {twin.folder + member for member in _open(root / twin.archive).members}
+    return unread
+
+
+def _twins(root: Path, plain: list[str], zips: list[str]) -> list[Twin]:
+    """The zips whose content lies in a folder too.
+
+    That folder is the one with most of the zip's pictures: the zip's own or the one named like it, or any
+    other where a few of the files are compared byte by byte (tiles and labels may have the same names).
+    Raises InputError when the folder lacks pictures of the zip and the zip pictures of the folder.
+    """
+    members = {name: _pictures(_open(root / name).members) for name in zips}
+    holders: dict[str, list[str]] = defaultdict(list)  # zips by member
+    for zip_name, of_zip in members.items():
+        for member in of_zip:
+            holders[member].append(zip_name)
+    if not holders:
+        return []
+    both: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # zip, folder: members
+    for name in plain:
         parts = name.split("/")
-        for member in ("/".join(parts[first:]) for first in range(len(parts))):
+        for first in range(len(parts)):
+            member = "/".join(parts[first:])
             for zip_name in holders.get(member, ()):
-                unpacked[root / zip_name].add(member)
-    return sorted(archive._replace(unpacked=len(unpacked[archive.path])) for archive in result)
+                both[zip_name][name[: len(name) - len(member)]].append(member)
+    twins = []
+    for zip_name, folders in both.items():
+        beside = zip_name[: zip_name.rfind("/") + 1]
+        named = f"{beside}{PurePosixPath(zip_name).stem}/"
+        for folder, shared in sorted(folders.items(), key=lambda item: (-len(item[1]), item[0])):
+            if folder in (beside, named) or _same_content(root, zip_name, folder, shared):
+                twins.append(Twin(zip_name, folder, len(shared), len(members[zip_name])))
+                break
+    _refuse_halves(root, plain, twins, members)
+    return twins
+
+
+def _pictures(members: Iterable[str]) -> set[str]:
+    chosen = set(members)
+    return {name for name in chosen if name.lower().endswith(IMAGES)} or chosen
+
+
+def _same_content(root: Path, zip_name: str, folder: str, shared: list[str]) -> bool:
+    """Whether one of the smallest shared files is the same in both."""
+    entries = _open(root / zip_name).members
+    for member in sorted(shared, key=lambda name: (entries[name].file_size, name))[:COMPARED]:
+        path, entry = root / f"{folder}{member}", entries[member]
+        if path.stat().st_size == entry.file_size and _crc(path) == entry.CRC:
+            return True
+    return False
+
+
+def _crc(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            value = zlib.crc32(block, value)
+    return value
+
+
+def _refuse_halves(root: Path, plain: list[str], twins: list[Twin], members: dict[str, set[str]]) -> None:
+    """Raise InputError where a folder is half unpacked and holds pictures beside those of its zips."""
+    unpacked = {twin.folder + member for twin in twins for member in members[twin.archive]}
+    for twin in twins:
+        if twin.reads_folder:
+            continue
+        places = {f"{twin.folder}{member}".rpartition("/")[0] for member in members[twin.archive]}
+        others = [
+            name
+            for name in plain
+            if name.lower().endswith(IMAGES) and name not in unpacked and name.rpartition("/")[0] in places
+        ]
+        if others:
+            raise InputError(
+                f"{root / twin.archive}: unpacked in {root / twin.folder} by {twin.unpacked} of its "
+                f"{twin.pictures} pictures, beside {len(others)} that it does not hold, such as {others[0]}; "
+                "one of the two is read as a whole: unpack the rest, or remove the archive or the folder"
+            )
 
 
 def split(path: Path) -> tuple[Path, str] | None:
@@ -210,7 +332,7 @@ def walk(root: Path, inside: str = "", above: tuple[tuple[int, int], ...] = ()) 
     if here in above:
         return
     for entry in entries:
-        if _hidden(entry.name):
+        if is_hidden(entry.name):
             continue
         linked = entry.is_symlink() and Path(entry.path).is_dir()
         if not linked and not entry.is_dir(follow_symlinks=False):
@@ -219,7 +341,18 @@ def walk(root: Path, inside: str = "", above: tuple[tuple[int, int], ...] = ()) 
             yield from walk(root, f"{inside}{entry.name}/", (*above, here))
 
 
-def _hidden(name: str) -> bool:
+def normalised(name: str) -> str:
+    """A name in Unicode's form NFC, in which equal texts are equal; macOS keeps names in NFD."""
+    return unicodedata.normalize("NFC", name)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name says that it holds an image, also one of a kind that we do not read."""
+    return name.lower().endswith(IMAGES + OTHER_IMAGES)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no data: hidden, or what macOS leaves beside files."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -264,7 +397,7 @@ def _opened(path: Path, *state: int) -> _Zip:
                 f"{path}: its member {info.filename!r} points outside the archive, which no official one "
                 "does; download it again"
             )
-        if not parts or name.endswith("/") or any(map(_hidden, parts)):
+        if not parts or name.endswith("/") or any(map(is_hidden, parts)):
             continue
         name = "/".join(parts)
         earlier = members.setdefault(name, info)

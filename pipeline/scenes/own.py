@@ -1,5 +1,6 @@
 """A data set of one's own, described by one YAML file (docs/own_data.md)."""
 
+import hashlib
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -8,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.dataset import Dataset, Side, SourceImage, check_pairs, natural
-from pipeline.scenes.files import find
+from pipeline.scenes import files
+from pipeline.scenes.dataset import Dataset, Side, SourceImage, Stranger, check_pairs, natural
+from pipeline.scenes.files import find, is_picture, normalised
 from pipeline.scenes.legend import read_legend
 from pipeline.scenes.pattern import Pattern, read_pattern
 from pipeline.scenes.settings import OwnSource
@@ -34,6 +36,7 @@ class Own(Dataset):
         self.classes, self.codes, self.colours = legend
         self.image_pattern = read_pattern(source.images)
         self.label_pattern = read_pattern(source.labels)
+        self.left_out = [read_pattern(text, parts=False) for text in source.leave_out]
         self.parts = self.image_pattern.parts
         self.unit_parts = source.unit or (("unit",) if "unit" in self.parts else self.parts)
 
@@ -44,9 +47,37 @@ class Own(Dataset):
             )
         return super().images(root, side)
 
+    def strangers(self, root: Path) -> list[Stranger]:
+        """The files that fit none of the patterns: pictures, which may be lost ones, and others."""
+        known = [self.image_pattern, self.label_pattern, *self.left_out]
+        caseless = [re.compile(pattern.expression, re.IGNORECASE) for pattern in known]
+        strangers = []
+        for name in map(normalised, files.listing(root)):
+            if any(pattern.match(name) is not None for pattern in known):
+                continue
+            reason = "fits no pattern" if is_picture(name) else "no picture, and fits no pattern"
+            if any(expression.search(f"/{name}") for expression in caseless):
+                reason += ": upper and lower case differ"
+            strangers.append(Stranger(name if name.isprintable() else ascii(name)[1:-1], reason))
+        return strangers
+
+    def _check_strangers(self, root: Path, read: int) -> None:
+        """Raise InputError where more pictures than `max_broken` of all are not read."""
+        lost = [stranger for stranger in self.strangers(root) if is_picture(stranger.path)]
+        if len(lost) > self.source.max_broken * (len(lost) + read):
+            shown = ", ".join(f"{path} ({reason})" for path, reason in lost[:SHOWN])
+            raise InputError(
+                f"{self.title}: {len(lost)} of {len(lost) + read} pictures below {root} fit neither "
+                f"prepare_scenes.images, {self.image_pattern.text}, nor labels, {self.label_pattern.text}: "
+                f"{shown}{', ...' if len(lost) > SHOWN else ''}; rename them or mend the patterns, name what "
+                "is no part of the data set in prepare_scenes.leave_out, or raise prepare_scenes.max_broken "
+                f"({self.source.max_broken})"
+            )
+
     def list_images(self, root: Path) -> list[SourceImage]:
         images = self._find(root, self.image_pattern, self.label_pattern)
         labels = self._find(root, self.label_pattern, self.image_pattern)
+        self._check_strangers(root, len(images) + len(labels))
         sides = self._sides(images)
         # What is not used needs no label: those of official test sides are often hidden.
         paired = {
@@ -55,13 +86,13 @@ class Own(Dataset):
         check_pairs(self.title, paired, labels, f"{self.layout('training')}, paired by equal parts")
         result: dict[str, SourceImage] = {}
         for parts, path in images.items():
-            key = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", value) for value in parts)
+            key = "-".join(map(_key, parts))
             # Keys name files, and there are file systems that do not tell a from A.
             twin = result.get(key.lower())
             if twin is not None:
                 raise InputError(
-                    f"{path}: its key {key} is also that of {twin.image}, because only letters, digits, _ "
-                    "and - count; rename one of the two with its label"
+                    f"{path}: its key {key} is also that of {twin.image}, because only Latin letters of "
+                    "either case, digits, _ and - count; rename one of the two with its label"
                 )
             result[key.lower()] = SourceImage(
                 self._unit(parts), key, path, labels.get(parts), sides[parts], bands=self.source.bands or ()
@@ -179,6 +210,14 @@ class Own(Dataset):
                     f"{self.title}: the {side} side needs {LEAST_UNITS} units or more, found {len(names)}: "
                     f"{_some(names)}; the units are the values of {', '.join(self.unit_parts)}"
                 )
+
+
+def _key(value: str) -> str:
+    """A part's value as it can stand in names of files; of other scripts a digest keeps it apart."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", value)
+    if value.isascii():
+        return plain
+    return f"{plain.strip('_')}_{hashlib.sha256(value.encode()).hexdigest()[:8]}".lstrip("_")
 
 
 def _some(names: Iterable[str]) -> str:

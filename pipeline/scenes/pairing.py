@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.imagery.georeference import disagreement
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.dataset import Dataset, SourceImage
 from pipeline.scenes.reading import Facts, Raster, open_image, open_label
 
+LOOKED_AT_ROWS = 64  # of an image at a time, to see that it is none
 TURN = "turn the label, or take the tag off (exiftool -Orientation= {})"
 
 
@@ -73,3 +76,20 @@ def objection(image: SourceImage, picture: Facts, mask: Facts, resize: bool) -> 
                 "pair it with the image of its place, or warp it onto the image (gdalwarp)"
             )
     return None
+
+
+def holds_a_label(data: Dataset, picture: Raster) -> bool:
+    """Whether an image file holds the colours of a label, more than one of them and no other.
+
+    Labels may share their images' names, so that one can be unpacked over the other. Raises InputError as
+    reading does.
+    """
+    if not data.coloured:
+        return False
+    first, of_one_colour = picture.rows(0, 1)[0, 0], True
+    for top in range(0, picture.height, LOOKED_AT_ROWS):
+        rows = picture.rows(top, min(top + LOOKED_AT_ROWS, picture.height))
+        if data.decode_label(rows).unknown:
+            return False
+        of_one_colour = of_one_colour and bool(np.all(rows == first))
+    return not of_one_colour

@@ -25,8 +25,8 @@ class Pattern(NamedTuple):
         return {part: found[f"part_{part}"] for part in self.parts} if found else None
 
 
-def read_pattern(text: str) -> Pattern:
-    """Read a pattern.
+def read_pattern(text: str, parts: bool = True) -> Pattern:
+    """Read a pattern; parts: whether it must have some.
 
     `{part}` stands for some text within the name of a folder or file, the same text where the part occurs
     again; `*` for any text within a name, `**/` for any folders; the case of the file's suffix does not
@@ -39,7 +39,8 @@ def read_pattern(text: str) -> Pattern:
     stem, dot, suffix = text.rpartition(".")
     if not stem or not suffix.isalnum():
         stem, dot, suffix = text, "", ""
-    expression, parts, fixed, place = "", [], len(dot + suffix), 0
+    names: list[str] = []
+    expression, fixed, place = "", len(dot + suffix), 0
     for token in TOKEN.finditer(stem):
         literal = stem[place : token.start()]
         expression += re.escape(literal)
@@ -52,16 +53,16 @@ def read_pattern(text: str) -> Pattern:
             raise ValueError(
                 f"expected names of a-z, 0-9 and _ in braces, such as {{image}}, found {{{part}}} in {text!r}"
             )
-        elif part in parts:
+        elif part in names:
             expression += f"(?P=part_{part})"
         else:
-            parts.append(part)
+            names.append(part)
             expression += f"(?P<part_{part}>[^/]+)"
     literal = stem[place:]
     expression += re.escape(literal)
     if re.search(r"[{}]", TOKEN.sub("", text)):
         raise ValueError(f"expected each {{ closed by one }}, found {text!r}")
-    if not parts:
+    if parts and not names:
         raise ValueError(f"expected at least one part in braces, such as {{image}}.png, found {text!r}")
     tail = rf"\.(?i:{re.escape(suffix)})" if suffix else ""
-    return Pattern(text, f"/(?P<key>{expression}{tail})$", tuple(parts), fixed + len(literal))
+    return Pattern(text, f"/(?P<key>{expression}{tail})$", tuple(names), fixed + len(literal))

@@ -64,11 +64,12 @@ IDS_HINT = "convert it to one 8-bit band, e.g. gdal_translate -b 1 -ot Byte"
 class Facts(NamedTuple):
     """What a picture's file says of it. header: see `pipeline.imagery.header`; orientation: how the stored
     picture is turned, by its tag or its georeference; georeference: of the picture upright, None where there
-    is none."""
+    is none; may_be_outside: whether it has alpha, a mask or a no-data value."""
 
     header: Header
     orientation: int
     georeference: Georeference | None = None
+    may_be_outside: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -276,7 +277,7 @@ def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
     """The header with the georeference of the dataset, or else of the world file beside it."""
     georeference = (ground.of_dataset(dataset) if dataset else None) or _world_file(path, header.container)
     if georeference is None:
-        return Facts(header, header.orientation)
+        return Facts(header, header.orientation, None, header.alpha)
     if header.orientation != 1:
         raise InputError(
             f"{path}: expected an orientation tag or a georeference, found both, of which some programs "
@@ -284,7 +285,7 @@ def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
             f"-Orientation= {path.name}"
         )
     way = ground.orientation(georeference)
-    return Facts(header, way, ground.turned(georeference, header.width, header.height))
+    return Facts(header, way, ground.turned(georeference, header.width, header.height), header.alpha)
 
 
 def _world_file(path: Path, kind: str) -> Georeference | None:
@@ -405,7 +406,8 @@ def _open_tiff(path: Path) -> Iterator[tuple[Any, Facts]]:
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
                 dataset = stack.enter_context(rasterio.open(source, driver="GTiff"))
             _check_tiff(path, dataset)
-            facts = _placed(path, header, dataset)
+            masked = _has_mask(dataset, tuple(range(1, _colours(dataset) + 1)), alpha=True)
+            facts = _placed(path, header, dataset)._replace(may_be_outside=masked)
         yield dataset, facts
 
 

@@ -74,6 +74,8 @@ class OwnSource(Source):
     what the splits must not cut; by default `unit` where the patterns have it, else all (each image its own).
     classes, ignore, colours, coding: see `pipeline.scenes.legend`. bands: three of each image, from 1 on.
     resize_to_label: whether images of another size than their label are resized to it, or an error.
+    leave_out: patterns of further files that are no part of the data set. max_broken: share of the pictures
+    below root that may fit none of all these patterns.
     """
 
     reader: Literal["own"]
@@ -90,6 +92,8 @@ class OwnSource(Source):
     coding: Coding | None = None
     bands: tuple[Band, Band, Band] | None = None
     resize_to_label: bool = False
+    leave_out: tuple[str, ...] = ()
+    max_broken: float = Field(0.1, ge=0, le=1)
 
     @field_validator("title", "licence", "homepage")
     @classmethod
@@ -110,6 +114,13 @@ class OwnSource(Source):
     def _readable(cls, text: str) -> str:
         read_pattern(text)
         return text
+
+    @field_validator("leave_out")
+    @classmethod
+    def _also_readable(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            read_pattern(text, parts=False)
+        return texts
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

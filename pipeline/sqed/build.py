@@ -10,7 +10,8 @@ the patch in pixels of the source; negative where padded), width, height, left, 
 the patch lies inside the source, in pixels of the patch), valid (share of labelled pixels), split (by unit),
 split_by_patch (by a second rule, which the paper does not follow: a random share of the patches).
 training.parquet: tile_id, unit, source, x, y, width, height, valid, part.
-excluded.csv: side, source, item (an image's key or a tile's id), reason, tiles (how many the row stands for).
+excluded.csv: side (neither: of files that are not read at all), source, item (an image's key or a tile's id),
+reason, tiles (how many the row stands for).
 """
 
 from collections import Counter
@@ -76,6 +77,10 @@ def build(
     check_disjoint({side: {image.unit for image in found[side]} for side in SIDES})
     rules: dict[Side, TileRule] = {"evaluation": own.patch, "training": own.training or own.patch}
     cutter = Cutter(data, root, store, rules, shared.unknown_share, own.flooded, own.flooded_share)
+    strangers = [
+        {"side": "neither", "source": stranger.path, "item": "", "reason": stranger.reason, "tiles": 0}
+        for stranger in data.strangers(root)
+    ]
     images = [image for side in SIDES for image in found[side]]
     missing = [image for image in images if cutter.result(image) is None]
     if len(missing) < len(images):
@@ -94,8 +99,8 @@ def build(
     patches["split_by_patch"] = patches["tile_id"].isin(test_patches).map({True: "test", False: "train"})
     tiles["part"] = tiles["unit"].isin(val).map({True: "val", False: "train"})
 
-    counts = {**_counts(data, own, evaluation, training), "synthetic": synthetic}
-    excluded = [*evaluation.excluded, *training.excluded]
+    excluded = [*evaluation.excluded, *training.excluded, *strangers]
+    counts = {**_counts(data, own, evaluation, training, excluded), "synthetic": synthetic}
     write_table(out / "patches.parquet", patches.rename(columns={"tile_id": "patch_id"}))
     write_table(out / "training.parquet", tiles[TRAINING_COLUMNS])
     write_table(out / "excluded.csv", pd.DataFrame(excluded, columns=EXCLUDED_COLUMNS))
@@ -139,7 +144,7 @@ def _gather(cutter: Cutter, side: Side, images: list[SourceImage]) -> Cut:
         source = image.image.relative_to(cutter.root).as_posix()
         number = count_windows(found["width"], found["height"], cutter.rules[side])
         left_out = [(image.key, found["left_out"], number)] if found["left_out"] else []
-        left_out += [(tile_id, "no labelled pixel", 1) for tile_id in found["unlabelled"]]
+        left_out += [(tile_id, reason, 1) for tile_id, reason in found["tiles_left_out"]]
         for item, reason, tiles in left_out:
             entry = {"side": side, "source": source, "item": item, "reason": reason, "tiles": tiles}
             excluded.append(entry)
@@ -155,10 +160,11 @@ def _gather(cutter: Cutter, side: Side, images: list[SourceImage]) -> Cut:
     return Cut(results, pd.DataFrame(rows)[TILE_COLUMNS], excluded)
 
 
-def _counts(data: Dataset, own: DatasetSettings, evaluation: Cut, training: Cut) -> dict[str, Any]:
+def _counts(
+    data: Dataset, own: DatasetSettings, evaluation: Cut, training: Cut, excluded: list[dict[str, Any]]
+) -> dict[str, Any]:
     patches, tiles = evaluation.tiles, training.tiles
     cuts = dict(zip(SIDES, (evaluation, training), strict=True))
-    excluded = [*evaluation.excluded, *training.excluded]
     without = {side: sum(row["tiles"] for row in one.excluded) for side, one in cuts.items()}
     unknown = {side: sum(found["unknown"] for _, found in one.results) for side, one in cuts.items()}
     kept = {side: sum(not found["left_out"] for _, found in one.results) for side, one in cuts.items()}
@@ -188,6 +194,9 @@ def _counts(data: Dataset, own: DatasetSettings, evaluation: Cut, training: Cut)
         "unknown_examples": {side: _examples(one) for side, one in cuts.items()},
         "class_shares": {side: _class_shares(data, one) for side, one in cuts.items()},
     }
+    outside = {side: sum(found["outside"] for _, found in one.results) for side, one in cuts.items()}
+    if any(outside.values()):
+        counts["outside_pixels"] = outside  # transparent or no data: where there is none, nothing is said
     return counts | {"beside_paper": beside_paper(counts)}
 
 

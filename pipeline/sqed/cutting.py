@@ -21,7 +21,8 @@ from PIL import Image
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_file, write_json
 from pipeline.scenes.dataset import IGNORE, Dataset, Side, SourceImage
-from pipeline.scenes.reading import Raster, open_image, open_label, size
+from pipeline.scenes.pairing import holds_a_label, label_of, open_pair
+from pipeline.scenes.reading import Raster, size
 from pipeline.sqed.settings import TileRule
 from pipeline.sqed.tiling import Strip, Window, cut, strips, windows
 
@@ -31,15 +32,15 @@ FOLDERS: dict[Side, tuple[str, str]] = {  # of the images and of the labels
 }
 PNG_LEVEL = 3  # zlib level: half the time of the default for a few per cent of the size
 STRIP_ROWS = 1024  # rows of a label decoded at a time
-LOOKED_AT_ROWS = 64  # of an image at a time, to see that it is none
 EXAMPLES = 8  # unknown label values that are named
 
 
 class Label(NamedTuple):
-    """A decoded label: class indices or IGNORE [H,W] uint8; pixels with an unknown value, some such values;
-    pixels of flooded classes."""
+    """A decoded label: class indices or IGNORE [H,W] uint8; pixels that are transparent or no data; pixels
+    with an unknown value, some such values; pixels of flooded classes."""
 
     indices: np.ndarray
+    outside: int
     unknown: int
     examples: list[tuple[int, ...]]
     flooded: int
@@ -68,34 +69,35 @@ class Cutter:
         values.
         """
         if self.flooded == "scene" and image.scene == "Flooded":
-            self._leave_out(image, *size(_label(image)), "flooded")
+            self._leave_out(image, *size(label_of(image)), "flooded")
             return
-        with open_image(image.image, image.bands) as picture:
-            with open_label(_label(image), self.data.coloured) as mask:
-                width, height = mask.width, mask.height
-                if (picture.width, picture.height) != (width, height) and not self.data.resize_to_label:
-                    wanted = f"{picture.width} x {picture.height} px"
-                    raise InputError(
-                        f"{image.label}: expected the size of its image, {wanted}, found {width} x {height}; "
-                        "copy both again (a data set of one's own may set resize_to_label)"
-                    )
-                label = self._decode(mask)
+        with open_pair(self.data, image) as (picture, mask):
+            width, height = mask.width, mask.height
+            label = self._decode(mask)
             if label.flooded > self.flooded_share * width * height:
                 self._leave_out(image, width, height, "flooded")
                 return
             self._check_unknown(image, label)
-            self._check_picture(image, picture)
+            if holds_a_label(self.data, picture):
+                raise InputError(
+                    f"{image.image}: expected an image, found only the colours of a label; unpack the "
+                    "images again"
+                )
             tiles = windows(width, height, self.rules[image.side])
             if not tiles:
                 self._leave_out(image, width, height, "smaller than a tile")
                 return
-            rows = _rows(picture, width, height)
+            blank = _blank(picture, width, height)
+            if blank is not None:
+                label.indices[blank] = IGNORE
+            rows = _rows(picture, width, height, blank)
             found = [self._save(image, *pair) for pair in _pairs(rows, strips(tiles, height), label.indices)]
         self._finish(
             image, width, height,
-            tiles=[tile for tile, counted in found if counted.any()],
-            unlabelled=[tile["tile_id"] for tile, counted in found if not counted.any()],
-            pixels=np.sum([counted for _, counted in found], axis=0).tolist(),
+            tiles=[tile for tile, _, reason in found if not reason],
+            tiles_left_out=[[tile["tile_id"], reason] for tile, _, reason in found if reason],
+            pixels=np.sum([counted for _, counted, _ in found], axis=0).tolist(),
+            outside=label.outside + (0 if blank is None else int(blank.sum())),
             unknown=label.unknown,
             examples=[list(example) for example in label.examples],
         )  # fmt: skip
@@ -105,8 +107,9 @@ class Cutter:
 
         width, height (of the label); left_out: why the whole image was, else empty; tiles: tile_id, x, y
         (edges in pixels of the image), width, height, left, top, right, bottom (the image's part of the
-        tile), valid (share of labelled pixels), bytes; unlabelled: ids of the tiles left out; pixels per
-        class; unknown pixels and examples of their values.
+        tile), valid (share of labelled pixels), bytes; tiles_left_out: ids of the others and why; pixels per
+        class; outside: pixels that are transparent or no data, in the label and in the image; unknown pixels
+        and examples of their values.
         """
         try:
             found: dict[str, Any] = json.loads(self._result_file(image).read_text(encoding="utf-8"))
@@ -130,24 +133,25 @@ class Cutter:
         write_json(self._result_file(image), facts)
 
     def _leave_out(self, image: SourceImage, width: int, height: int, reason: str) -> None:
-        nothing: dict[str, Any] = {"tiles": [], "unlabelled": [], "pixels": [0] * len(self.data.classes)}
-        self._finish(image, width, height, reason, unknown=0, examples=[], **nothing)
+        nothing: dict[str, Any] = {"tiles": [], "tiles_left_out": [], "pixels": [0] * len(self.data.classes)}
+        self._finish(image, width, height, reason, outside=0, unknown=0, examples=[], **nothing)
 
     def _decode(self, mask: Raster) -> Label:
         indices = np.empty((mask.height, mask.width), np.uint8)
-        unknown = flooded = 0
+        outside = unknown = flooded = 0
         examples: dict[tuple[int, ...], None] = {}  # ordered
         for first in range(0, mask.height, STRIP_ROWS):
             last = min(first + STRIP_ROWS, mask.height)
-            values = mask.rows(first, last)
-            decoded = self.data.decode_label(values)
+            values, beyond = mask.rows(first, last), mask.outside(first, last)
+            decoded = self.data.decode_label(values, beyond)
             indices[first:last] = decoded.indices
+            outside += 0 if beyond is None else int(beyond.sum())
             unknown += decoded.unknown
             if decoded.example is not None:
                 examples[decoded.example] = None
             if self.flooded == "ids" and self.data.flooded_ids:
                 flooded += int(np.isin(values, self.data.flooded_ids).sum())
-        return Label(indices, unknown, list(examples)[:EXAMPLES], flooded)
+        return Label(indices, outside, unknown, list(examples)[:EXAMPLES], flooded)
 
     def _check_unknown(self, image: SourceImage, label: Label) -> None:
         if label.unknown > self.unknown_share * label.indices.size:
@@ -159,22 +163,11 @@ class Cutter:
                 f"build_sqed.unknown_share = {self.unknown_share}; mend the label or raise the share"
             )
 
-    def _check_picture(self, image: SourceImage, picture: Raster) -> None:
-        """Labels may share their images' names, so that one can be unpacked over the other."""
-        if not self.data.coloured:
-            return
-        for first in range(0, picture.height, LOOKED_AT_ROWS):
-            rows = picture.rows(first, min(first + LOOKED_AT_ROWS, picture.height))
-            if self.data.decode_label(rows).unknown:
-                return
-        raise InputError(
-            f"{image.image}: expected an image, found only the colours of a label; unpack the images again"
-        )
-
     def _save(
         self, image: SourceImage, window: Window, interior: tuple[int, int, int, int], *pair: np.ndarray
-    ) -> tuple[dict[str, Any], np.ndarray]:
-        """Write a tile unless its label is wholly ignored; its facts, and its labelled pixels per class."""
+    ) -> tuple[dict[str, Any], np.ndarray, str]:
+        """Write a tile unless its label is wholly ignored or its image shows nothing; its facts, its labelled
+        pixels per class (none where it is left out), and why it is left out, else nothing."""
         tile_id = tile_name(self.data.name, image.key, window)
         tally = np.bincount(pair[1].ravel(), minlength=IGNORE + 1)
         counted = tally[: len(self.data.classes)]
@@ -182,13 +175,16 @@ class Cutter:
         facts |= {"width": window.size, "height": window.size}
         facts |= dict(zip(("left", "top", "right", "bottom"), interior, strict=True))
         facts |= {"valid": float(counted.sum() / pair[1].size), "bytes": 0}
-        if counted.any():
+        reason = "" if counted.any() else "no labelled pixel"
+        if not reason and _is_of_one_colour(pair[0], interior):
+            reason = "image of one colour"
+        if not reason:
             for path, array in zip(self.files(image.side, tile_id), pair, strict=True):
                 # Not in place: an earlier run's tile may be the same file as an output in DVC's cache.
                 with atomic_file(path) as partial:
                     _write(partial, array)
                     facts["bytes"] += partial.stat().st_size
-        return facts, counted
+        return facts, counted * (not reason), reason
 
 
 def tile_name(dataset: str, key: str, window: Window) -> str:
@@ -212,12 +208,6 @@ def forget_copies(store: Path) -> None:
                 path.unlink()
 
 
-def _label(image: SourceImage) -> Path:
-    if image.label is None:
-        raise InputError(f"{image.image}: has no label")
-    return image.label
-
-
 def _write(path: Path, array: np.ndarray) -> None:
     try:
         Image.fromarray(array).save(path, "png", compress_level=PNG_LEVEL)
@@ -226,13 +216,45 @@ def _write(path: Path, array: np.ndarray) -> None:
         raise
 
 
-def _rows(picture: Raster, width: int, height: int) -> Callable[[int, int], np.ndarray]:
-    """Reads rows first to last of the picture; of another size, it is resized by Lanczos' filter first."""
-    if (picture.width, picture.height) == (width, height):
-        return picture.rows
-    whole = Image.fromarray(picture.rows(0, picture.height))
-    resized = np.asarray(whole.resize((width, height), Image.Resampling.LANCZOS))
-    return lambda first, last: resized[first:last]
+def _is_of_one_colour(pixels: np.ndarray, interior: tuple[int, int, int, int]) -> bool:
+    """Whether a tile's part of the image, wholly black for instance, holds nothing to be seen."""
+    left, top, right, bottom = interior
+    shown = pixels[top:bottom, left:right]
+    first = shown[:1, :1]
+    return bool(np.all(shown[0] == first)) and bool(np.all(shown == first))
+
+
+def _blank(picture: Raster, width: int, height: int) -> np.ndarray | None:
+    """[height,width] bool: where the picture, brought to this size, is transparent or no data; None: not."""
+    starts = range(0, picture.height, STRIP_ROWS)
+    parts = [picture.outside(first, min(first + STRIP_ROWS, picture.height)) for first in starts]
+    if all(part is None for part in parts):
+        return None
+    blank = np.zeros((picture.height, picture.width), bool)
+    for first, part in zip(starts, parts, strict=True):
+        if part is not None:
+            blank[first : first + STRIP_ROWS] = part
+    if blank.shape != (height, width):
+        blank = np.asarray(Image.fromarray(blank).resize((width, height), Image.Resampling.NEAREST))
+    return blank
+
+
+def _rows(
+    picture: Raster, width: int, height: int, blank: np.ndarray | None
+) -> Callable[[int, int], np.ndarray]:
+    """Reads rows first to last of the picture, black where it is blank; of another size, it is resized by
+    Lanczos' filter first."""
+    rows = picture.rows
+    if (picture.width, picture.height) != (width, height):
+        whole = Image.fromarray(picture.rows(0, picture.height))
+        resized = np.asarray(whole.resize((width, height), Image.Resampling.LANCZOS))
+
+        def rows(first: int, last: int) -> np.ndarray:
+            return resized[first:last]
+
+    if blank is None:
+        return rows
+    return lambda first, last: np.where(blank[first:last, :, None], np.uint8(0), rows(first, last))
 
 
 def _pairs(

@@ -157,7 +157,7 @@ def test_broken_strange_and_wrongly_sized_labels(project: Project, scenes: Path)
     assert any("0.png: cannot be decoded" in line for line in said)
     assert any("unreadable headers (1)" in line and "2522.png" in line for line in said)
     assert any("2523.png: 128 of 1024 pixels" in line and "(77,)" in line for line in said)
-    assert any("2524.png has 30 x 31 px, its image 32 x 32" in line for line in said)
+    assert any("2524.png: expected the size of its image, 32 x 32 px, found 30 x 31" in line for line in said)
     assert len(said) == 4
 
 
@@ -228,7 +228,7 @@ def test_what_is_left_of_a_zip_beside_its_files(project: Project, scenes: Path, 
     assert code == 0
     archive = next(line for line in remarks(out) if ".zip: " in line)
     assert archive.endswith("no checksum known")
-    assert ("unpacked beside it" in archive) == unpacked
+    assert ("is unpacked in the folder around it, which is read; the archive is not" in archive) == unpacked
 
 
 def test_folders_that_are_no_data_sets(project: Project, scenes: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.runtime.errors import InputError
 from pipeline.scenes import files
-from pipeline.scenes.files import archives, find, open_binary
+from pipeline.scenes.files import Twin, archives, choices, find, open_binary
 
 NUMBERED = r"/images/(?P<key>\d+)\.png$"
 CONTENT = {"Val/images/1.png": b"one" * 50, "Val/images/2.png": b"two" * 50, "Val/notes.txt": b"n"}
@@ -80,11 +80,46 @@ def test_relative_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert find(Path(), NUMBERED)["1"] == Path("a.zip/Val/images/1.png")
 
 
-def test_a_folder_wins_over_a_zip_and_the_zip_fills_the_gaps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["", "Val", "elsewhere"])
+def test_a_zip_or_the_folder_that_it_was_unpacked_to_is_read_never_both(tmp_path: Path, place: str) -> None:
     pack(tmp_path / "Val.zip", CONTENT)
-    unpack(tmp_path, {"Val/images/2.png": b"unpacked"})
+    changed = {**CONTENT, "Val/images/2.png": b"mended"}
+    unpack(tmp_path / place, changed)
     found = find(tmp_path, NUMBERED)
-    assert {key: read(path) for key, path in found.items()} == {"1": b"one" * 50, "2": b"unpacked"}
+    assert {key: read(path) for key, path in found.items()} == {"1": b"one" * 50, "2": b"mended"}
+    assert choices(tmp_path) == [
+        f"Val.zip is unpacked in {f'{place}/' if place else 'the folder around it'}, which is read; the "
+        "archive is not"
+    ]
+    (tmp_path / place / "Val/images/2.png").unlink()
+    found = find(tmp_path, NUMBERED)
+    assert {key: read(path) for key, path in found.items()} == {"1": b"one" * 50, "2": b"two" * 50}
+    assert all(".zip/" in path.as_posix() for path in found.values())
+    assert "Val.zip is read; 1 of its 2 pictures are unpacked in" in choices(tmp_path)[0]
+    unpack(tmp_path / place, {"Val/images/3.png": b"three"})
+    with pytest.raises(
+        InputError, match=r"Val\.zip: .* by 1 of its 2 pictures, beside 1 that it does not hold"
+    ):
+        find(tmp_path, NUMBERED)
+
+
+def test_tiles_are_not_their_labels_archive_unpacked(tmp_path: Path) -> None:
+    """Vaihingen's tiles and full labels have the same names, and uncompressed the same sizes."""
+    pack(tmp_path / "labels.zip", {"area1.tif": b"label", "area2.tif": b"other"})
+    unpack(tmp_path / "set/top", {"area1.tif": b"image", "area2.tif": b"photo"})
+    assert choices(tmp_path) == []
+    assert {read(path) for path in find(tmp_path, r"(?P<key>.*/area\d\.tif)").values()} == {
+        b"label", b"other", b"image", b"photo"
+    }  # fmt: skip
+
+
+def test_names_are_compared_in_one_form(tmp_path: Path) -> None:
+    composed, decomposed = "é", "e\u0301"
+    unpack(tmp_path, {f"images/{decomposed}1.png": b"image"})
+    pack(tmp_path / "b.zip", {f"labels/{composed}1.png": b"label"})
+    images, labels = (find(tmp_path, rf"/{kind}/(?P<key>.+)\.png$") for kind in ("images", "labels"))
+    assert list(images) == list(labels) == [f"{composed}1"]
+    assert (read(images[f"{composed}1"]), read(labels[f"{composed}1"])) == (b"image", b"label")
 
 
 def test_a_download_in_several_zips_is_one_folder(tmp_path: Path) -> None:
@@ -387,13 +422,15 @@ def test_forked_processes_share_no_file_position(tmp_path: Path) -> None:
 
 def test_the_list_of_archives(tmp_path: Path) -> None:
     pack(tmp_path / "Val.zip", CONTENT)
-    unpack(tmp_path / "here", {"Val/images/2.png": b"", "images/1.png": b""})
+    unpack(tmp_path / "here", {"Val/images/2.png": CONTENT["Val/images/2.png"], "images/1.png": b""})
+    unpack(tmp_path / "there", {"Val/images/1.png": b"of the same name only"})
     (tmp_path / "broken.zip").write_bytes(b"PK")
     (tmp_path / "other.tar.gz").write_bytes(b"")
     pack(tmp_path / "outer.zip", {"inner.zip": b""})
     listed = {archive.path.name: archive for archive in archives(tmp_path)}
     assert sorted(listed) == ["Val.zip", "broken.zip", "other.tar.gz", "outer.zip"]
-    assert listed["Val.zip"][1:] == (3, 1, (), "")
+    twin = Twin("Val.zip", "here/", 1, 2)
+    assert listed["Val.zip"][1:] == (3, (), "", twin)
     assert listed["outer.zip"].inner == ("inner.zip",)
     assert "expected a whole zip archive" in listed["broken.zip"].problem
     assert "unpack it" in listed["other.tar.gz"].problem

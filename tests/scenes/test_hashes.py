@@ -37,7 +37,7 @@ def test_hashes_are_imagehashs_wherever_the_image_lies(
         SourceImage("u", "b", tmp_path / "b.tif", None, "evaluation"),
         SourceImage("u", "c", tmp_path / "c.tif", None, "evaluation", bands=(2, 3, 4)),
         SourceImage("u", "d", tmp_path / "d.zip/x/a.png", None, "evaluation"),
-        SourceImage("u", "e", tmp_path / "none.png", None, "training"),
+        SourceImage("u", "e", tmp_path / "none.png", None, "unused"),
     ]
     expected = str(imagehash.phash(Image.fromarray(pixels)))
     names = ("a.png", "b.tif", "c.tif", "d.zip/x/a.png")
