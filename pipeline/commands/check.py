@@ -249,7 +249,8 @@ def _leftovers(report: Report) -> None:
     names = [name for name in files.walk(report.root) if not name.isprintable()]
     if names:
         report.problems.append(
-            f"names that are no plain text ({len(names)}): {some(map(ascii, names))}; rename or remove the files"
+            f"names that are no plain text ({len(names)}): {some(map(ascii, names))}; rename or remove the "
+            "files"
         )
     reasons: dict[str, list[str]] = defaultdict(list)
     for path, reason in report.data.strangers(report.root):

@@ -256,8 +256,8 @@ def read_yaml(path: Path) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: expected UTF-8, found another encoding (byte {error.start} is {error.object[error.start]:#x}); "
-            "save the file as UTF-8"
+            f"{path}: expected UTF-8, found another encoding (byte {error.start} is "
+            f"{error.object[error.start]:#x}); save the file as UTF-8"
         ) from None
     except YAMLError as error:
         raise InputError(

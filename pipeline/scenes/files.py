@@ -24,7 +24,7 @@ from pipeline.runtime.errors import InputError
 MOST_BYTES = 2**31  # of one member, as it declares; a 6000 x 6000 tile has 2**27
 MOST_DIRECTORY = 2**26  # bytes of an archive's list of members, some 600 000 of them
 MOST_RATIO = 1100  # Deflate reaches 1032; a member that claims more lies about its sizes
-COMPARED = 3  # files by which an unpacked archive is told from another of the same names
+COMPARED = 7  # files by which an unpacked archive is told from another of the same names
 BLOCK = 2**20  # bytes
 OPEN_ARCHIVES = 16  # kept open per process
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -162,9 +162,9 @@ def _unread(root: Path, twins: list[Twin]) -> set[str]:
 def _twins(root: Path, plain: list[str], zips: list[str]) -> list[Twin]:
     """The zips whose content lies in a folder too.
 
-    That folder is the one with most of the zip's pictures: the zip's own or the one named like it, or any
-    other where a few of the files are compared byte by byte (tiles and labels may have the same names).
-    Raises InputError when the folder lacks pictures of the zip and the zip pictures of the folder.
+    That folder is the one with most of the zip's pictures of which the largest are the same in both: tiles
+    and labels, or the files of several flights, may have the same names. Raises InputError when the folder
+    lacks pictures of the zip and the zip pictures of the folder.
     """
     members = {name: _pictures(_open(root / name).members) for name in zips}
     holders: dict[str, list[str]] = defaultdict(list)  # zips by member
@@ -182,10 +182,8 @@ def _twins(root: Path, plain: list[str], zips: list[str]) -> list[Twin]:
                 both[zip_name][name[: len(name) - len(member)]].append(member)
     twins = []
     for zip_name, folders in both.items():
-        beside = zip_name[: zip_name.rfind("/") + 1]
-        named = f"{beside}{PurePosixPath(zip_name).stem}/"
         for folder, shared in sorted(folders.items(), key=lambda item: (-len(item[1]), item[0])):
-            if folder in (beside, named) or _same_content(root, zip_name, folder, shared):
+            if _same_content(root, zip_name, folder, shared):
                 twins.append(Twin(zip_name, folder, len(shared), len(members[zip_name])))
                 break
     _refuse_halves(root, plain, twins, members)
@@ -198,13 +196,14 @@ def _pictures(members: Iterable[str]) -> set[str]:
 
 
 def _same_content(root: Path, zip_name: str, folder: str, shared: list[str]) -> bool:
-    """Whether one of the smallest shared files is the same in both."""
+    """Whether most of the largest shared files are the same in both; a few may have been mended since."""
     entries = _open(root / zip_name).members
-    for member in sorted(shared, key=lambda name: (entries[name].file_size, name))[:COMPARED]:
+    largest = sorted(shared, key=lambda name: (-entries[name].file_size, name))[:COMPARED]
+    equal = 0
+    for member in largest:
         path, entry = root / f"{folder}{member}", entries[member]
-        if path.stat().st_size == entry.file_size and _crc(path) == entry.CRC:
-            return True
-    return False
+        equal += path.stat().st_size == entry.file_size and _crc(path) == entry.CRC
+    return 2 * equal > len(largest)
 
 
 def _crc(path: Path) -> int:

@@ -28,7 +28,7 @@ from pipeline.imagery.header import (
     read_header,
     stored_mode,
 )
-from pipeline.imagery.orientation import stored_block, upright
+from pipeline.imagery.orientation import Block, stored_block, upright
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.files import is_file, open_binary, split
 
@@ -180,7 +180,11 @@ class _Tiff(Raster):
         self._masked = _has_mask(dataset, bands, alpha)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        pixels = self._read(self.dataset.read, first, last)
+        block = self._block(first, last)
+        values = np.empty((block.bottom - block.top, block.right - block.left, len(self.bands)), np.uint8)
+        with _guard(self.path):
+            self.dataset.read(list(self.bands), window=_window(block), out=values.transpose(2, 0, 1))
+        pixels = upright(values, self.facts.orientation)
         if self.palette is not None:
             return self.palette[pixels[..., 0]]
         return pixels if len(self.bands) > 1 else pixels[..., 0]
@@ -188,19 +192,20 @@ class _Tiff(Raster):
     def outside(self, first: int, last: int) -> np.ndarray | None:
         if not self._masked:
             return None
-        outside = self._read(self.dataset.read_masks, first, last).max(axis=-1) == 0
+        window = _window(self._block(first, last))
+        with _guard(self.path):
+            masks = self.dataset.read_masks(list(self.bands), window=window)  # [bands,h,w]
+        outside = upright(masks.max(axis=0) == 0, self.facts.orientation)
         return outside if outside.any() else None
 
-    def _read(self, read: Any, first: int, last: int) -> np.ndarray:
+    def _block(self, first: int, last: int) -> Block:
         _check_rows(self, first, last)
         _check_pixels(self.path, self.width, last - first)
-        block = stored_block(self.facts.orientation, first, last, self.dataset.width, self.dataset.height)
-        shape = (block.bottom - block.top, block.right - block.left, len(self.bands))
-        values = np.empty(shape, np.uint8)
-        window = ((block.top, block.bottom), (block.left, block.right))
-        with _guard(self.path):
-            read(list(self.bands), window=window, out=values.transpose(2, 0, 1))
-        return upright(values, self.facts.orientation)
+        return stored_block(self.facts.orientation, first, last, self.dataset.width, self.dataset.height)
+
+
+def _window(block: Block) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (block.top, block.bottom), (block.left, block.right)
 
 
 def _check_rows(raster: Raster, first: int, last: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rasterio.transform import Affine, from_origin
 
 from pipeline.__main__ import main
 from pipeline.runtime.code import ROOT
@@ -16,6 +17,7 @@ from pipeline.scenes import loveda
 from pipeline.scenes.published import PUBLISHED, Archive
 from pipeline.scenes.registry import DATASETS
 from tests.scenes import layouts
+from tests.scenes.test_reading import write_tiff
 
 OWN = """
 prepare_scenes:
@@ -309,6 +311,120 @@ def test_an_own_data_set(project: Project) -> None:
     code, out, _ = project.check()
     assert code == 1
     assert "1 image without label" in problems(out)[0]
+
+
+def write_own(project: Project, text: str = OWN) -> Path:
+    """The data set `mine` with three pairs in each of four units; its folder."""
+    (project.path / "configs/embedded/mine.yaml").write_text(text)
+    project.edit("\n- floodnet\n", "\n- floodnet\n- mine\n")
+    root = project.path / "data/raw/scenes/mine"
+    rng = np.random.default_rng(0)
+    for unit in "abcd":
+        (root / unit).mkdir(parents=True)
+        for number in range(3):
+            small = Image.fromarray(rng.integers(0, 256, (4, 8, 3), np.uint8))
+            small.resize((32, 16), Image.Resampling.BICUBIC).save(root / unit / f"{number}.png")
+            Image.fromarray(np.full((16, 32), 1 + number // 2, np.uint8)).save(
+                root / unit / f"{number}_mask.png"
+            )
+    return root
+
+
+def test_what_a_run_does_to_files_is_remarked(project: Project) -> None:
+    root = write_own(project)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(root / "a/0.png").save(root / "a/0.png", exif=exif)
+    Image.open(root / "b/0.png").convert("RGBA").save(root / "b/0.png")
+    Image.open(root / "b/0_mask.png").convert("LA").save(root / "b/0_mask.png")
+    up = {"crs": "EPSG:32633", "transform": Affine(1, 0, 9, 0, 1, 9)}
+    write_tiff(root / "c/8.png", np.asarray(Image.open(root / "c/0.png")) // 2, **up)
+    write_tiff(root / "c/8_mask.png", np.ones((16, 32), np.uint8), **up)
+    near = np.array(Image.open(root / "a/1.png"))
+    near[0, 0] ^= 1
+    Image.fromarray(near).save(root / "d/1.png")
+    Image.new("RGB", (4, 4)).save(root / "d/1.bmp")
+    (root / "d/notes.txt").write_text("notes")
+    with zipfile.ZipFile(root / "a.zip", "w") as archive:
+        for path in sorted((root / "a").iterdir()):
+            archive.write(path, path.name)
+    code, out, _ = project.check()
+    assert code == 0, out
+    said = "\n".join(line for line in remarks(out) if line.startswith("mine: "))
+    for remark in (
+        "files turned as their orientation tag asks (1), such as data/raw/scenes/mine/a/0.png",
+        "whose transparent or empty pixels are black and ignored (1), such as data/raw/scenes/mine/b/0.png",
+        "whose transparent or empty pixels are ignored (1), such as data/raw/scenes/mine/b/0_mask.png",
+        "files stored bottom-up or mirrored, turned as their georeference asks (2), such as "
+        "data/raw/scenes/mine/c/8.png",
+        "near-duplicates on the training and the evaluation side (1), such as a/1.png and d/1.png",
+        "files not read (1): fits no pattern: d/1.bmp",
+        "files not read (1): no picture, and fits no pattern: d/notes.txt",
+        "a.zip: 6 files, is unpacked in a/, which is read; the archive is not",
+    ):
+        assert remark in said, said
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        ("orientation", "(1): data/raw/scenes/mine/a/0_mask.png: expected the size of its image, 16 x 32 px"),
+        ("place", "(1): data/raw/scenes/mine/a/0_mask.png: expected the ground of its image"),
+        ("flipped", "stored bottom-up or mirrored, and data/raw/scenes/mine/a/0_mask.png has none"),
+        ("equal", "data/raw/scenes/mine/c/0.png: the same picture as data/raw/scenes/mine/a/0.png"),
+        ("container", "a/0.png: expected a PNG, JPEG or TIFF, found a JPEG 2000; convert it"),
+        ("pointer", "a/0.png: cannot be decoded (it is a Git LFS pointer); run `git lfs pull`"),
+        ("strangers", "3 of 27 pictures below data/raw/scenes/mine fit neither"),
+        ("halves", "a.zip: unpacked in data/raw/scenes/mine/a by 5 of its 6 pictures, beside 1"),
+        ("name", "names that are no plain text (1): 'd/\\x07.txt'"),
+    ],
+)
+def test_what_a_run_refuses_check_refuses(project: Project, harm: str, problem: str) -> None:
+    root = write_own(project)
+    image, label = root / "a/0.png", root / "a/0_mask.png"
+    grid = {"crs": "EPSG:32633", "transform": from_origin(0, 16, 1, 1)}
+    if harm == "orientation":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.open(image).save(image, exif=exif)
+    elif harm in ("place", "flipped"):
+        grid["transform"] = Affine(1, 0, 9, 0, 1, 9) if harm == "flipped" else grid["transform"]
+        write_tiff(image, np.asarray(Image.open(image)), **grid)
+        if harm == "place":
+            grid["transform"] = from_origin(1, 16, 1, 1)
+            write_tiff(label, np.asarray(Image.open(label)), **grid)
+    elif harm == "equal":
+        Image.open(image).save(root / "c/0.png", compress_level=0)
+    elif harm == "container":
+        Image.open(image).save(image, "JPEG2000")
+    elif harm == "pointer":
+        image.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    elif harm == "strangers":
+        for number in range(3):
+            shutil.copy(image, root / f"a/{number}.jpg")
+    elif harm == "halves":
+        with zipfile.ZipFile(root / "a.zip", "w") as archive:
+            for path in sorted((root / "a").iterdir()):
+                archive.write(path, path.name)
+        image.rename(root / "a/4.png")
+    else:
+        (root / "d/\a.txt").write_bytes(b"")
+    code, out, _ = project.check()
+    assert code == 1
+    assert any(problem in line for line in problems(out)), out
+
+
+def test_parameters_in_an_encoding_that_dvc_cannot_read(project: Project) -> None:
+    write_own(project)
+    for encoding in ("utf-16", "latin-1"):
+        (project.path / "configs/embedded/mine.yaml").write_bytes(
+            OWN.replace("Land", "Gelände").encode(encoding)
+        )
+        code, _, err = project.check()
+        assert code == 1
+        assert "mine.yaml: expected UTF-8, found another encoding" in err
+    (project.path / "configs/embedded/mine.yaml").write_bytes(OWN.encode("utf-8-sig"))
+    assert project.check()[0] == 0
 
 
 def test_the_challenge_release_is_not_compared_with_the_other(project: Project) -> None:

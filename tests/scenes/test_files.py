@@ -82,25 +82,35 @@ def test_relative_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("place", ["", "Val", "elsewhere"])
 def test_a_zip_or_the_folder_that_it_was_unpacked_to_is_read_never_both(tmp_path: Path, place: str) -> None:
-    pack(tmp_path / "Val.zip", CONTENT)
-    changed = {**CONTENT, "Val/images/2.png": b"mended"}
+    content = {**CONTENT, "Val/images/4.png": b"four" * 50}
+    pack(tmp_path / "Val.zip", content)
+    changed = {**content, "Val/images/2.png": b"mended"}
     unpack(tmp_path / place, changed)
     found = find(tmp_path, NUMBERED)
-    assert {key: read(path) for key, path in found.items()} == {"1": b"one" * 50, "2": b"mended"}
+    contents = {"1": b"one" * 50, "2": b"two" * 50, "4": b"four" * 50}
+    assert {key: read(path) for key, path in found.items()} == {**contents, "2": b"mended"}
     assert choices(tmp_path) == [
         f"Val.zip is unpacked in {f'{place}/' if place else 'the folder around it'}, which is read; the "
         "archive is not"
     ]
     (tmp_path / place / "Val/images/2.png").unlink()
     found = find(tmp_path, NUMBERED)
-    assert {key: read(path) for key, path in found.items()} == {"1": b"one" * 50, "2": b"two" * 50}
+    assert {key: read(path) for key, path in found.items()} == contents
     assert all(".zip/" in path.as_posix() for path in found.values())
-    assert "Val.zip is read; 1 of its 2 pictures are unpacked in" in choices(tmp_path)[0]
+    assert "Val.zip is read; 2 of its 3 pictures are unpacked in" in choices(tmp_path)[0]
     unpack(tmp_path / place, {"Val/images/3.png": b"three"})
     with pytest.raises(
-        InputError, match=r"Val\.zip: .* by 1 of its 2 pictures, beside 1 that it does not hold"
+        InputError, match=r"Val\.zip: .* by 2 of its 3 pictures, beside 1 that it does not hold"
     ):
         find(tmp_path, NUMBERED)
+
+
+def test_an_archive_is_not_another_flights_folder(tmp_path: Path) -> None:
+    """Flights often have the same names of files, and some labels the same content."""
+    pack(tmp_path / "north.zip", {"images/1.png": b"north" * 9, "masks/1.png": b"all grass"})
+    unpack(tmp_path / "south", {"images/1.png": b"south" * 9, "masks/1.png": b"all grass"})
+    assert choices(tmp_path) == []
+    assert len(find(tmp_path, r"/(?P<key>[^/]+(?:/(?:images|masks))/1\.png)$")) == 4
 
 
 def test_tiles_are_not_their_labels_archive_unpacked(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Hashes of the evaluation side against imagehash on the whole image."""
+"""Hashes against imagehash on the whole image, and pictures that are on both sides."""
 
 import zipfile
 from pathlib import Path
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.runtime.errors import InputError
 from pipeline.scenes import hashes, reading
-from pipeline.scenes.dataset import SourceImage
-from pipeline.scenes.hashes import evaluation_hashes
+from pipeline.scenes.dataset import Side, SourceImage
+from pipeline.scenes.hashes import compare_sides, evaluation_hashes
 from tests.scenes.test_reading import write_tiff
 
 
@@ -59,3 +60,68 @@ def test_images_too_large_to_hold_have_nearly_the_same_hash(
     reduced = evaluation_hashes(tmp_path, images)
     assert all(distance(whole[name], reduced[name]) <= 4 for name in whole)
     assert distance(whole["0.tif"], whole["1.tif"]) > 10
+
+
+def source(path: Path, side: Side) -> SourceImage:
+    return SourceImage("u", path.stem, path, None, side)
+
+
+def test_the_same_picture_on_both_sides_is_refused_whatever_its_file(tmp_path: Path) -> None:
+    pixels = picture(1)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    Image.fromarray(pixels[::-1, ::-1].copy()).save(tmp_path / "b.png", exif=turned, compress_level=1)
+    write_tiff(tmp_path / "c.tif", pixels, compress="lzw")
+    changed = pixels.copy()
+    changed[7, 9, 1] ^= 1
+    Image.fromarray(changed).save(tmp_path / "d.png")
+    other = source(tmp_path / "a.png", "training")
+    for name in ("b.png", "c.tif"):
+        with pytest.raises(InputError, match=rf"{name}: the same picture as .*a\.png.*remove one of the two"):
+            compare_sides(tmp_path, [other, source(tmp_path / name, "evaluation")])
+        compare_sides(
+            tmp_path, [other, source(tmp_path / name, "training")]
+        )  # on one side it may stand twice
+        compare_sides(tmp_path, [other, source(tmp_path / name, "unused")])
+    sides = compare_sides(tmp_path, [other, source(tmp_path / "d.png", "evaluation")])
+    assert sides.near == [("a.png", "d.png", 0)]
+
+
+def test_near_duplicates_are_those_of_a_comparison_of_all_pairs(tmp_path: Path) -> None:
+    images = []
+    for number in range(12):
+        pixels = picture(number % 5, 64, 64)
+        path = tmp_path / f"{number}.jpg"
+        Image.fromarray(pixels).save(path, quality=95 - number)
+        images.append(source(path, "training" if number < 6 else "evaluation"))
+    sides = compare_sides(tmp_path, images)
+    hashes = {one.image.name: str(imagehash.phash(Image.open(one.image).convert("L"))) for one in images}
+    pairs = [
+        (one.image.name, other.image.name, distance(hashes[one.image.name], hashes[other.image.name]))
+        for one in images[:6]
+        for other in images[6:]
+    ]
+    expected = [pair for pair in pairs if pair[2] < 2]
+    assert sides.near == expected
+    assert len(expected) >= 4
+
+
+def test_water_and_no_data_are_nobodys_duplicates(tmp_path: Path) -> None:
+    """Their hashes are alike, or of nothing but noise."""
+    noise = np.random.default_rng(0).integers(99, 102, (2, 64, 64, 3), np.uint8)
+    for name, pixels in (
+        ("black", np.zeros((64, 64, 3), np.uint8)),
+        ("sea_1", noise[0]),
+        ("sea_2", noise[1]),
+        ("photo", picture(3, 64, 64)),
+    ):
+        for side in ("training", "evaluation"):
+            if name == "photo" and side == "evaluation":
+                pixels = picture(4, 64, 64)
+            Image.fromarray(pixels + (name.startswith("sea") and side == "training")).save(
+                tmp_path / f"{name}_{side}.png"
+            )
+    training = [source(path, "training") for path in sorted(tmp_path.glob("*training.png"))]
+    evaluation = [source(path, "evaluation") for path in sorted(tmp_path.glob("*evaluation.png"))]
+    assert compare_sides(tmp_path, training + evaluation).near == []

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,48 @@ def test_bands_of_an_image_of_four(tmp_path: Path) -> None:
     stack = np.arange(4, dtype=np.uint8) * 50 + np.zeros((16, 16, 1), np.uint8)
     Image.fromarray(stack, "RGBA").save(tmp_path / "0.tif")
     assert (read_image(tmp_path / "0.tif", own(bands=[4, 1, 2]).source.bands or ()) == (150, 0, 50)).all()
+
+
+def test_keys_of_other_scripts_stay_distinct(tmp_path: Path) -> None:
+    units = ("город 1", "село 1", "Zürich", "Zurich")
+    write(tmp_path, units)
+    images = own().images(tmp_path)
+    assert len({image.key for image in images}) == 2 * len(units)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", image.key) for image in images)
+    assert {image.key for image in images if image.unit == "Zurich"} == {"Zurich-part_0", "Zurich-part_1"}
+    other = tmp_path / "other"  # as a Mac stores the same names
+    write(other, tuple(unicodedata.normalize("NFD", unit) for unit in units))
+    assert {image.key for image in own().images(other)} == {image.key for image in images}
+
+
+def test_pictures_that_no_pattern_fits_are_counted_and_too_many_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert own().strangers(tmp_path) == []
+    write_image(tmp_path / "Tile 1/images/part_9.jpeg")
+    (tmp_path / "readme.txt").write_text("read me")
+    (tmp_path / "Tile 1/images/part_0.jgw").write_text("1 0 0 -1 0 0")
+    strangers = {"Tile 1/images/part_9.jpeg", "Tile 1/images/part_0.jgw", "readme.txt"}
+    data = own()
+    assert {stranger.path for stranger in data.strangers(tmp_path)} == strangers
+    assert len(data.images(tmp_path)) == 8  # one of seventeen pictures: below a tenth
+    write_image(tmp_path / "Tile 1/Images/part_8.jpg")
+    broken("2 of 18 pictures below", tmp_path)
+    broken("Tile 1/Images/part_8.jpg (fits no pattern: upper and lower case differ)", tmp_path)
+    assert len(own(max_broken=0.2).images(tmp_path)) == 8
+    named = own(leave_out=["{unit}/Images/*.jpg", "*.jpeg"])
+    assert len(named.images(tmp_path)) == 8
+    assert {stranger.path for stranger in named.strangers(tmp_path)} == strangers - {
+        "Tile 1/images/part_9.jpeg"
+    }
+    for unit in UNITS:  # sidecar files are listed, but no loss
+        for number in range(2):
+            (tmp_path / unit / "masks" / f"part_{number}.xml").write_text("<a/>")
+    assert len(named.images(tmp_path)) == 8
+    shutil.rmtree(tmp_path / "Tile 1/Images")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("Tile 99/photos/a.jpg", b"")
+        archive.writestr("Tile 99/photos/b.bmp", b"")
+    broken("3 of 19 pictures below", tmp_path)
 
 
 # Broken folders ---------------------------------------------------------------------------------------------

@@ -322,6 +322,63 @@ def test_a_label_in_the_place_of_its_image_is_an_error(tmp_path: Path) -> None:
         run("vaihingen", root, tmp_path / "out")
 
 
+def test_tiles_of_one_colour_are_left_out_and_listed(tmp_path: Path) -> None:
+    """A wholly black image, whose colour is in the table, is no label in the place of an image."""
+    root = layouts.write_isprs(tmp_path / "in", "potsdam")
+    black = next(root.rglob("top_potsdam_2_13_RGB.tif"))
+    with Image.open(black) as image:
+        size = image.size
+    Image.new("RGB", size).save(black)
+    part = next(root.rglob("top_potsdam_2_10_RGB.tif"))
+    pixels = np.array(Image.open(part))
+    pixels[:16, :16] = (7, 8, 9)
+    Image.fromarray(pixels).save(part)
+    counts = run("potsdam", root, tmp_path / "out")
+    excluded = read_table(tmp_path / "out/excluded.csv")
+    of_one_colour = excluded[excluded["reason"] == "image of one colour"]
+    assert set(of_one_colour["source"]) == {path.relative_to(root).as_posix() for path in (black, part)}
+    assert list(of_one_colour["item"][of_one_colour["side"] == "training"]) == ["potsdam_2_10_0_0"]
+    assert counts["windows"]["training"] == counts["windows_excluded"]["training"] + sum(
+        counts["tiles"].values()
+    )
+    assert not set(of_one_colour["item"]) & files(tmp_path / "out/training/images")
+    assert "2_13" not in set(read_table(tmp_path / "out/patches.parquet")["unit"])
+
+
+def test_transparent_pixels_are_black_and_ignored_as_padding_is(tmp_path: Path) -> None:
+    root = layouts.write_loveda(tmp_path / "in")
+    whole = run("loveda", root, tmp_path / "whole")
+    assert "outside_pixels" not in whole
+    image = next(root.rglob("Train/*/images_png/0.png"))
+    pixels = np.array(Image.open(image))
+    alpha = np.full(pixels.shape[:2], 255, np.uint8)
+    alpha[3:20, :] = 0
+    Image.fromarray(np.dstack([pixels, alpha])).save(image)
+    label = next(root.rglob("Train/*/masks_png/1.png"))
+    ids = np.array(Image.open(label))
+    hole = np.zeros(ids.shape, bool)
+    hole[:, 5:9] = True
+    Image.fromarray(np.dstack([ids, np.where(hole, 0, 255).astype(np.uint8)]), "LA").save(label)
+    counts = run("loveda", root, tmp_path / "out")
+    assert counts["outside_pixels"] == {"evaluation": 0, "training": 17 * pixels.shape[1] + int(hole.sum())}
+    table = read_table(tmp_path / "out/training.parquet")
+    beyond = {"0": alpha == 0, "1": hole}
+    for row in table.itertuples():
+        shown, target = (
+            np.asarray(Image.open(tmp_path / folder / "training" / kind / f"{row.tile_id}.png"))
+            for folder in ("out", "whole")
+            for kind in ("images",)
+        )
+        indices = np.asarray(Image.open(tmp_path / f"out/training/labels/{row.tile_id}.png"))
+        nothing = np.zeros(ids.shape, bool)
+        mask = cut_whole(beyond.get(str(row.unit), nothing)[..., None], row.x, row.y, 16, 0)[..., 0] > 0
+        assert (indices[mask] == IGNORE).all()
+        if str(row.unit) == "0":
+            np.testing.assert_array_equal(shown, np.where(mask[..., None], 0, target))
+        else:
+            np.testing.assert_array_equal(shown, target)
+
+
 def test_an_incomplete_archive_is_an_error_where_all_images_are_wanted(tmp_path: Path) -> None:
     complete = SHARED.model_copy(update={"complete": True})
     root = layouts.write_isprs(tmp_path / "source", "vaihingen")
