@@ -32,8 +32,8 @@ class Tally:
         place = root / source.path
         if self._cut and not self._whole and most < 1:
             return (
-                f"source {source.name}: expected whole tars, found all {len(self._cut)} cut off, so that nobody can "
-                f"tell how much is missing; download {place} again"
+                f"source {source.name}: expected whole tars, found all {len(self._cut)} cut off, so that "
+                f"nobody can tell how much is missing; download {place} again"
             )
         usual = np.median(self._whole) if self._whole else 0
         lost = sum(max(1, round(usual - left)) for left in self._cut)
@@ -41,5 +41,6 @@ class Tally:
             return ""
         return (
             f"source {source.name}: expected at most {most:.0%} missing or broken images, found "
-            f"{'about ' if lost else ''}{self.broken + lost} of {self.read + lost}; complete {place} or raise max_broken"
+            f"{'about ' if lost else ''}{self.broken + lost} of {self.read + lost}; complete {place} or "
+            "raise max_broken"
         )

@@ -56,7 +56,7 @@ class Item:
 def require(path: Path, what: str) -> Path:
     """`path` as it is spelled on disk, or InputError when it does not exist."""
     path = Path(on_disk(Path(), path.as_posix()))
-    if not os.path.exists(path):
+    if not is_there(path):
         raise InputError(
             f"{path}: expected {what}, found nothing; put the source there or leave it out of `sources`"
         )
@@ -91,6 +91,11 @@ def mistaken(start: bytes) -> str:
     return "" if text else "an empty file; download it again"
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file or folder exists; False also for names that no file system allows."""
+    return os.path.exists(path)  # noqa: PTH110  # Path.exists raises OSError for a name that is too long
+
+
 def spellings(text: str) -> tuple[str, ...]:
     """A name as it stands, and in the two forms of Unicode in which systems spell the same name."""
     if text.isascii():
@@ -100,11 +105,11 @@ def spellings(text: str) -> tuple[str, ...]:
 
 def on_disk(root: Path, path: str) -> str:
     """`path` below `root` in the Unicode form in which each of its folders and its file are there."""
-    if path.isascii() or os.path.exists(root / path):
+    if path.isascii() or is_there(root / path):
         return path
     place = PurePosixPath()
     for part in PurePosixPath(path).parts:
-        place /= next((form for form in spellings(part) if os.path.exists(root / place / form)), part)
+        place /= next((form for form in spellings(part) if is_there(root / place / form)), part)
     return place.as_posix()
 
 
@@ -112,7 +117,8 @@ def name_fault(name: str) -> str | None:
     """Why a name of an image cannot be used, None where it can."""
     if not name.isprintable():
         return "image path is no plain text"
-    if len(name.encode()) > LONGEST_PATH or any(len(part.encode()) > LONGEST_NAME for part in name.split("/")):
+    path = name.encode()
+    if len(path) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in path.split(b"/")):
         return "image path is longer than file systems allow"
     return None
 

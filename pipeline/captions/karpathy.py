@@ -1,7 +1,7 @@
 """Reader of Karpathy-style caption files: RSICD, RSITMD, UCM and Sydney captions.
 
-{"images": [{"filename": str, "split": "train" | "restval" | "val" | "test", "sentences": [{"raw": str, ...}, ...]},
-...]}
+{"images": [{"filename": str, "split": "train" | "restval" | "val" | "test",
+             "sentences": [{"raw": str, ...}, ...]}, ...]}
 """
 
 import json
@@ -37,7 +37,9 @@ def read(root: Path, source: KarpathySource, span: Span) -> Iterator[Item]:
     require(root / source.images, "the folder of images")
     for number, entry in enumerate(_entries(root, source)[span.start : span.stop], span.start):
         if not _is_whole(entry):
-            yield Item(f"{source.path}, image {number}", fault="entry without filename or sentences with raw text")
+            yield Item(
+                f"{source.path}, image {number}", fault="entry without filename or sentences with raw text"
+            )
             continue
         name = entry["filename"]
         match = re.search(source.labels, Path(name).name) if source.labels else None
@@ -61,8 +63,8 @@ def _entries(root: Path, source: KarpathySource) -> list[Any]:
     if unknown:
         listed = ", ".join(f"{split} ({count} images)" for split, count in unknown.most_common(10))
         raise InputError(
-            f"{path}: expected {FORM}, each split one of {', '.join(SPLITS)}; found the splits {listed}; give "
-            "these images one of the four"
+            f"{path}: expected {FORM}, each split one of {', '.join(SPLITS)}; found the splits {listed}; "
+            "give these images one of the four"
         )
     if entries and not whole:
         raise InputError(

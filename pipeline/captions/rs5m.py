@@ -61,7 +61,11 @@ def plan(root: Path, source: TarSource) -> list[Span]:
 
 def _names(root: Path, pattern: str) -> list[str]:
     """The files that a pattern finds, relative to the root, POSIX, sorted, without hidden ones."""
-    paths = (path.relative_to(root) for path in sorted(root.glob(pattern)) if not path.is_dir() and not path.is_fifo())
+    paths = (
+        path.relative_to(root)
+        for path in sorted(root.glob(pattern))
+        if not path.is_dir() and not path.is_fifo()
+    )
     named = PurePosixPath(pattern).parts  # a hidden folder that the pattern names is meant
     return [
         path.as_posix()
@@ -96,7 +100,7 @@ def read(root: Path, span: Span) -> Iterator[Item]:
                     yield _item(tar, waiting.pop(done))
                 latest = stem
                 _add(waiting.setdefault(stem, _Sample(stem)), part, member, tar, file)
-        except _Damage as damage:
+        except _DamageError as damage:
             lost = damage.lost
             size = file.seek(0, 2)
     if lost is None:
@@ -105,9 +109,9 @@ def read(root: Path, span: Span) -> Iterator[Item]:
             yield _item(tar, sample)
     if not whole:
         raise InputError(
-            f"{root / tar}: expected a tar of RS5M's samples (.img_content and .caption), found no whole one among "
-            f"{members} members{'' if lost is None else ' before it is cut off or damaged'}; download it again, or "
-            "mend the pattern"
+            f"{root / tar}: expected a tar of RS5M's samples (.img_content and .caption), found no whole "
+            f"one among {members} members{'' if lost is None else ' before it is cut off or damaged'}; "
+            "download it again, or mend the pattern"
         )
     if lost is not None:
         yield Item(
@@ -117,9 +121,9 @@ def read(root: Path, span: Span) -> Iterator[Item]:
         )
 
 
-class _Damage(Exception):
-    """The tar cannot be read further. lost: bytes from here to its end; 0 where the file itself ends too early,
-    so that nobody knows."""
+class _DamageError(Exception):
+    """The tar cannot be read further. lost: bytes from here to its end; 0 where the file itself ends too
+    early, so that nobody knows."""
 
     def __init__(self, lost: int) -> None:
         super().__init__(lost)
@@ -134,7 +138,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The members whose content is there; _Damage when it or the end of the tar is not."""
+    """The members whose content is there; _DamageError when it or the end of the tar is not."""
     size = file.seek(0, 2)
     file.seek(0)
     offset = 0  # where the next header is expected
@@ -142,19 +146,19 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.offset_data + member.size > size:
-                    raise _Damage(0)
+                    raise _DamageError(0)
                 offset = tar.offset
                 yield member
                 tar.members.clear()  # type: ignore[attr-defined]  # else every header is kept in memory
             offset = tar.offset
     except (tarfile.TarError, EOFError, OverflowError, ValueError):
-        raise _Damage(_left(offset, size)) from None
+        raise _DamageError(_left(offset, size)) from None
     # tarfile takes a damaged or missing header for the end, which is a block of zeros.
     # More than padding behind it is a download that left a hole, or tars in a row.
     file.seek(offset)
     end = file.read(PADDING)
     if end[:BLOCK] != bytes(BLOCK) or any(end) or file.read(1):
-        raise _Damage(_left(offset, size))
+        raise _DamageError(_left(offset, size))
 
 
 def _left(offset: int, size: int) -> int:

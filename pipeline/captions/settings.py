@@ -98,8 +98,8 @@ class CsvSource(SourceBase):
     kind: Literal["csv"]
     images: Below  # folder that the names start from
     delimiter: str = Field(default=",", min_length=1, max_length=1)
-    # minimal: a cell may stand in double quotes, as RFC 4180 has it; none: they are text; null: none where tabs
-    # divide the cells, else minimal
+    # minimal: a cell may stand in double quotes, as RFC 4180 has it; none: quotes are text; null: none where
+    # tabs divide the cells, else minimal
     quoting: Literal["minimal", "none"] | None = None
     header: bool = True  # whether the first line names the columns
     image: Column = "filepath"

@@ -1,21 +1,20 @@
 """Reader of tables of image names and captions: SkyScript's and RS5M's CSV, RemoteCLIP's tab-separated file.
 
-A span is a range of bytes of the file, found in one pass that holds a record at a time. It begins with a record
-(a quoted caption may have line breaks) and never within the neighbouring rows of one image, which are one
-item. Quotes are those of RFC 4180, where the source has them; lines end in LF, CRLF or CR.
+A span is a range of bytes of the file, found in one pass that holds a record at a time. It begins with a
+record (a quoted caption may have line breaks) and never within the neighbouring rows of one image, which are
+one item. Quotes are those of RFC 4180, where the source has them; lines end in LF, CRLF or CR.
 
-A quote that is not closed would take the rows after it along in one caption. A record is therefore refused, and
-the lines after its first one are read as records of their own, when text follows a closing quote, when none
-comes, or when a line inside a quoted cell is itself a row that names an image.
+A quote that is not closed would take the rows after it along in one caption. A record is therefore refused,
+and the lines after its first one are read as records of their own, when text follows a closing quote, when
+none comes, or when a line inside a quoted cell is itself a row that names an image.
 """
 
 import csv
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
-from pipeline.captions.items import BOM, IMAGES, Item, Span, file_item, require, require_content
+from pipeline.captions.items import BOM, IMAGES, Item, Span, file_item, is_there, require, require_content
 from pipeline.captions.settings import Column, CsvSource
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
@@ -23,7 +22,7 @@ from pipeline.runtime.progress import progress
 LONGEST = 2**20  # line, bytes
 MOST_SHOWN = 500  # characters of a header in an error
 NAMES = (*IMAGES, ".webp", ".gif", ".jp2")  # how names of images end
-STRAY = "row is no CSV: a quote is not closed, or stands within text; where quotes are text, set quoting: none"
+STRAY = "row is no CSV: a quote is not closed, or text follows it; where quotes are text, set quoting: none"
 Record = tuple[int, int, list[str], str | None]  # first byte, byte after it, fields, fault
 
 
@@ -51,7 +50,7 @@ def plan(root: Path, source: CsvSource, samples: int) -> Iterator[Span]:
 def read(root: Path, source: CsvSource, span: Span) -> Iterator[Item]:
     """Yield the images of a span with the captions of their rows.
 
-    InputError: a file or the folder of images is missing, or a column, or the file is no table of text in UTF-8.
+    InputError: a file or the folder of images is missing, or a column, or it is no table of text in UTF-8.
     """
     require(root / source.images, "the folder of images")
     path = _file(root, source)
@@ -152,15 +151,15 @@ class _Rows(_Lines):
         name = cell.strip().strip('"')
         if not name or PurePath(name).suffix.lower() in NAMES:
             return bool(name)
-        return os.path.isfile(self.images / name)
+        return is_there(self.images / name) and (self.images / name).is_file()
 
 
 def _file(root: Path, source: CsvSource) -> Path:
     return require_content(root / source.path, "a table of image names and captions")
 
 
-def _reader(lines: _Lines, source: CsvSource) -> "csv._reader":
-    quoting = csv.QUOTE_MINIMAL if source.has_quotes else csv.QUOTE_NONE
+def _reader(lines: _Lines, source: CsvSource) -> Iterator[list[str]]:
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if source.has_quotes else csv.QUOTE_NONE
     return csv.reader(lines, delimiter=source.delimiter, quoting=quoting, strict=True)
 
 
@@ -197,11 +196,13 @@ def _header(file: BinaryIO, source: CsvSource) -> tuple[list[str], int]:
     """The names of the columns, and the byte after them. InputError: the first line is no row of text."""
     file.seek(_first(file))
     lines = _Lines(file)
+    names: list[str] = []
+    fault: str | None
     try:
         names = next(_reader(lines, source), [])
         fault = lines.fault
     except csv.Error as error:
-        names, fault = [], f"row is no CSV: {error}"
+        fault = f"row is no CSV: {error}"
     if fault:
         raise InputError(
             f"{file.name}: expected a first line with the names of the columns in UTF-8, found a "
@@ -229,12 +230,13 @@ def _columns(file: BinaryIO, source: CsvSource, path: Path) -> list[int]:
     if missing:
         raise InputError(
             f"{path}: expected the columns {' and '.join(map(str, wanted))}, found "
-            f"{', '.join(names)[:MOST_SHOWN] or 'nothing'}; download the file again or mend image, captions or delimiter"
+            f"{', '.join(names)[:MOST_SHOWN] or 'nothing'}; download the file again or mend image, captions "
+            "or delimiter"
         )
     doubled = [column for column in wanted if isinstance(column, str) and names.count(column) > 1]
     if doubled:
         raise InputError(
-            f"{path}: expected one column {doubled[0]}, found {names.count(doubled[0])}; name the places of the "
-            "columns (0, 1, ...) in image and captions instead"
+            f"{path}: expected one column {doubled[0]}, found {names.count(doubled[0])}; name the places of "
+            "the columns (0, 1, ...) in image and captions instead"
         )
     return [names.index(column) if isinstance(column, str) else column for column in wanted]

@@ -12,8 +12,8 @@ from pipeline.captions.settings import CollectCaptions, Language
 
 # What programs write where a value is missing: pandas' list of it, JSON's empty values, and a dash.
 PLACEHOLDERS = {
-    "nan", "-nan", "none", "null", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "-1.#ind", "-1.#qnan", "1.#ind",
-    "1.#qnan", "-", "{}", "[]",
+    "nan", "-nan", "none", "null", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "-1.#ind", "-1.#qnan",
+    "1.#ind", "1.#qnan", "-", "{}", "[]",
 }  # fmt: skip
 LONGEST_LIST = 2**16  # characters of a list of captions
 STRING = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|None|nan)"""  # a plain string of Python, or none

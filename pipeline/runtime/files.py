@@ -73,9 +73,13 @@ def read_json(path: Path | str) -> Any:
             f"{path}: expected this JSON file, found none; run the stage that writes it"
         ) from None
     except OSError as error:
-        raise InputError(f"{path}: expected this JSON file, found what cannot be read ({error.strerror})") from None
+        raise InputError(
+            f"{path}: expected this JSON file, found what cannot be read ({error.strerror})"
+        ) from None
     except RecursionError:
-        raise InputError(f"{path}: expected JSON, found lists within lists without end; is this the file?") from None
+        raise InputError(
+            f"{path}: expected JSON, found lists within lists without end; is this the file?"
+        ) from None
     except ValueError as error:  # not UTF-8, no JSON, a number of thousands of digits
         raise InputError(f"{path}: expected JSON, found {error}; write or download the file again") from None
 

@@ -127,6 +127,7 @@ def test_pairs_of_evaluation_images_are_left_out(root: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("keep", [0.3, 0.62, 0.85])
 def test_what_is_whole_of_a_cut_tar_is_used(root: Path, tmp_path: Path, keep: float) -> None:
+    layouts.rs5m(root, 8, first=300, name="pub11-train-0001.tar")
     path = layouts.rs5m(root, 8)
     with tarfile.open(path) as tar:
         ends = [member.offset_data + member.size for member in tar if member.name.endswith(".caption")]
@@ -134,7 +135,7 @@ def test_what_is_whole_of_a_cut_tar_is_used(root: Path, tmp_path: Path, keep: fl
     cut = int(ends[-1] * keep)
     path.write_bytes(data[:cut])
     out = run(root, tmp_path / "out")
-    kept = len(Pairs(out, "rough"))
+    kept = len(Pairs(out, "rough")) - 8
     # A sample is known to be whole when the header after it can be read.
     assert sum(end + 1024 <= cut for end in ends) - 1 <= kept <= sum(end <= cut for end in ends)
     reason = f"broken: shard is cut off or damaged after {kept} whole samples; the rest is lost"
@@ -148,8 +149,11 @@ def test_damage_inside_a_tar_is_not_taken_for_its_end(root: Path, tmp_path: Path
     data = bytearray(path.read_bytes())
     data[header : header + 512] = b"x" * 512
     path.write_bytes(data)
-    out = run(root, tmp_path / "out")
+    out = run(root, tmp_path / "out", max_broken=0.8)
     assert excluded(out)[0][2].startswith("broken: shard is cut off or damaged")
+    # Two or three of four samples are lost, by their bytes: not one item of three.
+    with pytest.raises(InputError, match=r"at most 40% missing or broken images, found [23] of [34]"):
+        run(root, tmp_path / "other", max_broken=0.4)
 
 
 def test_half_a_source_is_an_error(root: Path, tmp_path: Path) -> None:
