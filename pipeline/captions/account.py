@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from pipeline.captions.broken import Tally
 from pipeline.captions.items import Item, is_there
+from pipeline.captions.reading import listed
 from pipeline.captions.settings import CollectCaptions, Source
 from pipeline.captions.sources import plan_source, read_span
 from pipeline.captions.text import captions_of, check_caption
@@ -41,7 +42,7 @@ def account(root: Path, source: Source, settings: CollectCaptions) -> Account:
             for item in read_span(root, source, span, settings):
                 reasons, is_broken = _faults(root, item, settings)
                 for reason in reasons:
-                    known = faults.get(reason, Fault(0, item.name))
+                    known = faults.get(reason, Fault(0, listed(item.name)))
                     faults[reason] = known._replace(number=known.number + 1)
                 broken.append(is_broken)
                 stands_for.append(item.stands_for)

@@ -130,7 +130,7 @@ def file_item(
     """The item whose image is the file `name` of a folder; an item with a fault for a name that leads out.
 
     root: of the sources, where names from a file are looked for in either form of Unicode. Items are named in
-    the composed one. Symbolic links are followed: folders of images may lie on another disk.
+    the composed one, without "./". Symbolic links are followed: folders of images may lie on another disk.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
@@ -142,7 +142,7 @@ def file_item(
     place = (folder / path).as_posix()
     if root is not None:
         place = on_disk(root, place)
-    return Item(unicodedata.normalize("NFC", name), Address(place), captions, split, label)
+    return Item(unicodedata.normalize("NFC", path.as_posix()), Address(place), captions, split, label)
 
 
 def read_annotation(path: Path) -> bytes:

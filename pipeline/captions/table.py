@@ -119,7 +119,10 @@ class _Lines:
     def _line(self) -> bytes:
         """The next line; b"" at the end of the file."""
         if not self.waiting:
-            self.waiting = self.file.readline(LONGEST).splitlines(keepends=True)[::-1]
+            line = self.file.readline(LONGEST)
+            if line.endswith(b"\n") and line.find(b"\r", 0, -2) < 0:
+                return line
+            self.waiting = line.splitlines(keepends=True)[::-1]
         line = self.waiting.pop() if self.waiting else b""
         if not self.waiting and line and not line.endswith((b"\n", b"\r")):
             rest = self.file.readline(LONGEST).splitlines(keepends=True)[::-1]
@@ -205,8 +208,8 @@ def _header(file: BinaryIO, source: CsvSource) -> tuple[list[str], int]:
         fault = f"row is no CSV: {error}"
     if fault:
         raise InputError(
-            f"{file.name}: expected a first line with the names of the columns in UTF-8, found a "
-            f"{fault}; save the file as UTF-8, or mend delimiter or quoting"
+            f"{file.name}: expected a first line with the names of the columns in UTF-8 ({fault}); "
+            "save the file as UTF-8, or mend delimiter or quoting"
         )
     return [name.strip() for name in names], lines.offset
 
