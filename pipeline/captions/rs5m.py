@@ -151,7 +151,7 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
                 yield member
                 tar.members.clear()  # type: ignore[attr-defined]  # else every header is kept in memory
             offset = tar.offset
-    except (tarfile.TarError, EOFError, OverflowError, ValueError):
+    except (tarfile.TarError, EOFError, OverflowError, ValueError, RecursionError):
         raise _DamageError(_left(offset, size)) from None
     # tarfile takes a damaged or missing header for the end, which is a block of zeros.
     # More than padding behind it is a download that left a hole, or tars in a row.

@@ -10,6 +10,7 @@ none comes, or when a line inside a quoted cell is itself a row that names an im
 """
 
 import csv
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
@@ -211,7 +212,7 @@ def _header(file: BinaryIO, source: CsvSource) -> tuple[list[str], int]:
             f"{file.name}: expected a first line with the names of the columns in UTF-8 ({fault}); "
             "save the file as UTF-8, or mend delimiter or quoting"
         )
-    return [name.strip() for name in names], lines.offset
+    return [unicodedata.normalize("NFC", name.strip()) for name in names], lines.offset
 
 
 def _first(file: BinaryIO) -> int:
@@ -222,7 +223,10 @@ def _first(file: BinaryIO) -> int:
 
 def _columns(file: BinaryIO, source: CsvSource, path: Path) -> list[int]:
     """Places of the columns of the image and the captions; the file then stands at its first record."""
-    wanted: list[Column] = [source.image, *source.captions]
+    wanted = [
+        unicodedata.normalize("NFC", column) if isinstance(column, str) else column
+        for column in (source.image, *source.captions)
+    ]
     if not source.header:
         file.seek(_first(file))
         return [int(column) for column in wanted]

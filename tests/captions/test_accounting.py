@@ -157,13 +157,17 @@ def test_names_are_found_in_either_form_of_unicode(tmp_path: Path, on_disk: Any,
             root / unicodedata.normalize(on_disk, str(path.relative_to(root))),
             layouts.encoded(layouts.picture(number)),
         )
+    header = unicodedata.normalize(on_disk, "größe,título\n")
     rows = "".join(
         f"{unicodedata.normalize(form, image)},words {form}\n"
         for form in (in_table, on_disk)
         for image in (name, other)
     )
-    layouts.write(root / "t.csv", HEADER + rows)
-    kept, _ = pairs(root, {**CSV, "images": unicodedata.normalize(in_table, "bilder-ö")})
+    layouts.write(root / "t.csv", header + rows)
+    images, column, title = (
+        unicodedata.normalize(in_table, text) for text in ("bilder-ö", "größe", "título")
+    )
+    kept, _ = pairs(root, {**CSV, "images": images, "image": column, "captions": [title]})
     words = list(dict.fromkeys(f"words {form}" for form in (in_table, on_disk)))
     assert kept == {unicodedata.normalize("NFC", name): words, other: words}
 

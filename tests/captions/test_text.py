@@ -92,7 +92,8 @@ def test_a_list_of_captions_in_one_cell_is_one_caption_each(count: int) -> None:
     "text",
     [
         "[1] a road", "[a road, a lake]", "(seen from above)", "['a', open('/etc/passwd')]", "['a'",
-        "[" * 9999, "['a', " * 9999 + "]", "[]", "[" * 30_000 + "]" * 30_000, "[" + " " * 60_000 + "x]", "{a road}",
+        "[" * 9999, "['a', " * 9999 + "]", "[]", "[" * 30_000 + "]" * 30_000, "[" + " " * 60_000 + "x]",
+        "{a road}",
     ],
     ids=lambda text: text[:20],
 )  # fmt: skip

@@ -41,7 +41,7 @@ def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(InputError, match=r"broken\.json: expected JSON"):
         files.read_json(tmp_path / "broken.json")
-    for text, message in (("[" * 100_000, "nested too deep"), ("9" * 5000, "expected JSON")):
+    for text, message in (("[" * 100_000, "lists within lists"), ("9" * 5000, "expected JSON")):
         (tmp_path / "broken.json").write_text(text)
         with pytest.raises(InputError, match=message):
             files.read_json(tmp_path / "broken.json")
