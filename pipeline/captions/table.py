@@ -16,7 +16,7 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
 
 from pipeline.captions.items import BOM, IMAGES, Item, Span, file_item, is_there, require, require_content
-from pipeline.captions.settings import Column, CsvSource
+from pipeline.captions.settings import CsvSource
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 
 from pipeline.captions.collect import collect
 from pipeline.captions.shards import Pairs
+from pipeline.captions.writing import require_pairs
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.parts import Part
 from tests.captions import layouts
@@ -161,6 +162,13 @@ def test_half_a_source_is_an_error(root: Path, tmp_path: Path) -> None:
         (root / f"rsicd/RSICD_images/scene_{number}.jpg").unlink()
     with pytest.raises(InputError, match=r"rsicd: expected at most 50% .* found 5 of 8; complete"):
         run(root, tmp_path / "out")
+
+
+def test_sources_without_a_usable_pair_are_an_error_of_the_stage(root: Path, tmp_path: Path) -> None:
+    require_pairs(run(root, tmp_path / "out"))
+    out = run(root, tmp_path / "other", max_words=2)  # the clean captions have four words, the rough ones two
+    with pytest.raises(InputError, match=r"clean sources \(rsicd\): expected pairs, found none usable"):
+        require_pairs(out)
 
 
 def test_missing_source_is_an_error(root: Path, tmp_path: Path) -> None:
