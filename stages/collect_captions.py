@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.captions.collect import collect
+from pipeline.captions.writing import require_pairs
 from pipeline.commands.stage import Stage, run
 from pipeline.runtime.files import read_json
 
@@ -23,6 +24,7 @@ def main(stage: Stage) -> None:
         else:
             with stage.output_folder() as out:
                 collect(*arguments, out, workers=workers, say=stage.say)
+                require_pairs(out)
 
 
 if __name__ == "__main__":

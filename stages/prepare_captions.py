@@ -14,13 +14,13 @@ def main(stage: Stage) -> None:
         if settings.make is None:
             root = Path(settings.root)
             with stage.checkpoint(settings, inputs=[]) as checkpoint:
-                write_manifest(out, root, root, THREADS, checkpoint.folder / "checksums.sqlite")
+                write_manifest(out, root, root, THREADS, checkpoint.folder / "checksums.sqlite", stage.say)
         else:
             from pipeline.world.caption_sources import make_captions
 
             counts = make_captions(out, settings.make)
             stage.say("images: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
-            write_manifest(out, stage.folder / "sources", out / "sources", THREADS)
+            write_manifest(out, stage.folder / "sources", out / "sources", THREADS, say=stage.say)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def collect(
     out None: only the store is filled. The output is the same however it was reached.
 
     Clean sources come first, so that of two equal images the clean pair stays. Raises InputError for a source
-    that is missing or more than `max_broken` of which cannot be read, and when nothing is usable.
+    that is missing or more than `max_broken` of which cannot be read.
     """
     store.mkdir(parents=True, exist_ok=True)
     units = planned(store / "plan.json", root, settings)

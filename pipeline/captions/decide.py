@@ -7,13 +7,15 @@ item that gains captions and of the one that has them, sorted. bounds.npy: place
 and the number of all places.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.captions.broken import Tally
 from pipeline.captions.duplicates import find_twins
 from pipeline.captions.settings import CollectCaptions
-from pipeline.captions.store import Store, shared_file
+from pipeline.captions.store import BROKEN, Store, shared_file
 from pipeline.runtime.errors import InputError
 
 KEPT = -1
@@ -31,16 +33,16 @@ def decide(root: Path, store: Store, settings: CollectCaptions, evaluation_hashe
     identities = np.zeros(bounds[-1], np.uint64)
     usable[: bounds[0]] = True
     hashes[: bounds[0]] = [int(value, 16) for value in evaluation_hashes.values()]
-    broken = dict.fromkeys((source.name for source in settings.sources), 0)
-    read = dict(broken)
+    tallies = {source.name: Tally() for source in settings.sources}
     for unit, start, stop in zip(store.units, bounds[:-1], bounds[1:], strict=True):
-        table = store.table(unit, "usable", "broken", "hash", "identity")
+        table = store.table(unit, "usable", "broken", "stands_for", "hash", "identity")
         usable[start:stop] = table["usable"].to_numpy()
         hashes[start:stop] = table["hash"].to_numpy()
         identities[start:stop] = table["identity"].to_numpy()
-        broken[unit.source] += int(np.count_nonzero(table["broken"].to_numpy()))
-        read[unit.source] += stop - start
-    _check_broken(root, settings, read, broken)
+        tallies[unit.source].add(table["broken"].to_numpy(), table["stands_for"].to_numpy())
+    for source in settings.sources:
+        if problem := tallies[source.name].problem(root, source, settings.max_broken):
+            raise InputError(problem + _most_often(store, source.name))
 
     places = bounds[0] + np.flatnonzero(usable[bounds[0] :])
     first = _first_of(identities[places])
@@ -73,13 +75,15 @@ def _first_of(identities: np.ndarray) -> np.ndarray:
     return first
 
 
-def _check_broken(
-    root: Path, settings: CollectCaptions, read: dict[str, int], broken: dict[str, int]
-) -> None:
-    for source in settings.sources:
-        name = source.name
-        if broken[name] > settings.max_broken * read[name]:
-            raise InputError(
-                f"source {name}: expected at most {settings.max_broken:.0%} missing or broken images, found "
-                f"{broken[name]} of {read[name]}; complete {root / source.path} or raise max_broken"
-            )
+def _most_often(store: Store, source: str) -> str:
+    """The fault that most broken images of a source have, with one of them."""
+    faults, examples = Counter[str](), dict[str, str]()
+    for unit in store.units:
+        if unit.source == source:
+            for row in store.table(unit, "item", "broken", "faults").to_pylist():
+                if row["broken"]:
+                    fault = row["faults"][-1].removeprefix(BROKEN)
+                    faults[fault] += 1
+                    examples.setdefault(fault, row["item"])
+    ((fault, count),) = faults.most_common(1)
+    return f" (most often, {count} times: {fault}; one is {examples[fault]})"

@@ -38,6 +38,8 @@ def fetch(root: Path, address: Address, max_pixels: int) -> bytes:
             data = file.read(min(most if address.size is None else address.size, most) + 1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise ImageError("image file is missing") from None
+    except OSError as error:
+        raise ImageError(f"image file cannot be read ({error.strerror})") from None
     if len(data) > most:
         raise ImageError(f"image size out of range: more than {most} bytes", is_broken=False)
     return data if address.size is None else data[: address.size]

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.captions import pictures
-from pipeline.captions.items import Address, Item, Span
+from pipeline.captions.items import LONGEST_PATH, Address, Item, Span
 from pipeline.captions.settings import CollectCaptions, Source
 from pipeline.captions.sources import read_span
-from pipeline.captions.store import READ
-from pipeline.captions.text import check_caption
+from pipeline.captions.store import BROKEN, READ
+from pipeline.captions.text import captions_of, check_caption
 from pipeline.runtime.files import atomic_file
 
-BROKEN = "broken: "  # prefix of the faults that count against `max_broken`
+MOST_LISTED = 200  # characters of a name that is too long
 
 
 def read_unit(root: Path, source: Source, span: Span, settings: CollectCaptions, path: Path) -> None:
@@ -27,12 +27,13 @@ def read_unit(root: Path, source: Source, span: Span, settings: CollectCaptions,
 
 def _row(root: Path, source: Source, item: Item, settings: CollectCaptions) -> dict[str, Any]:
     """One row of READ."""
-    name = item.name.encode(errors="backslashreplace").decode()  # file names may be no text
+    name = listed(item.name)
     row: dict[str, Any] = dict.fromkeys(READ.names)
-    row |= {"item": name, "usable": False, "broken": False, "hash": 0, "identity": 0}
+    row |= {"item": name, "usable": False, "broken": False, "stands_for": 1, "hash": 0, "identity": 0}
     if item.fault or item.address is None:
-        return row | {"broken": True, "faults": [f"{BROKEN}{item.fault}"]}
-    checked = [check_caption(caption, settings) for caption in item.captions]
+        fault = f"{BROKEN}{item.fault}" if item.is_broken else item.fault
+        return row | {"broken": item.is_broken, "stands_for": item.stands_for, "faults": [fault]}
+    checked = [check_caption(caption, settings) for caption in captions_of(item.captions)]
     captions = [caption for caption, fault in checked if fault is None]
     faults = [fault for _, fault in checked if fault] or ([] if checked else ["no caption"])
     row["faults"] = faults
@@ -58,6 +59,12 @@ def _row(root: Path, source: Source, item: Item, settings: CollectCaptions) -> d
         **item.address._asdict(),
         "size": size,
     }
+
+
+def listed(name: str) -> str:
+    """A name as it stands in tables: what is no text or too long for a name is escaped or cut."""
+    text = name if name.isprintable() else name.encode("unicode_escape").decode()
+    return text if len(text) <= LONGEST_PATH else f"{text[:MOST_LISTED]}..."
 
 
 def load(root: Path, address: Address, settings: CollectCaptions) -> tuple[Any, str, int]:

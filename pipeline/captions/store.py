@@ -21,11 +21,13 @@ from pipeline.captions.sources import Unit, plan
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_file, open_parquet, read_json, write_json
 
+BROKEN = "broken: "  # prefix of the faults that count against `max_broken`
 READ = pa.schema(
     [
         ("item", pa.string()),  # image's name in its source
         ("usable", pa.bool_()),
         ("broken", pa.bool_()),  # missing or damaged: counts against `max_broken`
+        ("stands_for", pa.int64()),  # images of the source; 0: the unknown rest of a tar that is cut off
         ("hash", pa.uint64()),  # perceptual hash; 0 where not usable
         ("identity", pa.uint64()),  # equal for the same name with the same hash in the same source
         ("ending", pa.string()),  # jpg, png: stored as distributed; "": encoded anew as PNG

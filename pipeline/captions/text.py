@@ -1,17 +1,65 @@
-"""Checks of captions: length, script and language."""
+"""Checks of captions: whether there is one, length, script and language."""
 
+import ast
 import functools
+import json
+import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pipeline.captions.settings import CollectCaptions, Language
 
+# What programs write where a value is missing: pandas' list of it, JSON's empty values, and a dash.
+PLACEHOLDERS = {
+    "nan", "-nan", "none", "null", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "-1.#ind", "-1.#qnan",
+    "1.#ind", "1.#qnan", "-", "{}", "[]",
+}  # fmt: skip
+LONGEST_LIST = 2**16  # characters of a list of captions
+STRING = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|None|nan)"""  # a plain string of Python, or none
+PYTHON_LIST = re.compile(rf"[\[(]\s*+(?:{STRING}\s*+,?+\s*+)++[\])]", re.DOTALL)  # NumPy writes no commas
 
-def check_caption(caption: str, settings: CollectCaptions) -> tuple[str, str | None]:
-    """The caption with single blanks, and the reason why it cannot be used or None."""
+
+def captions_of(values: Iterable[Any]) -> Iterator[Any]:
+    """The captions that a file has for an image: each entry of a list, also of a text that is a whole list in
+    JSON or as Python or NumPy print one; every other value as it is."""
+    for value in values:
+        entries = _entries(value.strip()) if isinstance(value, str) else value
+        yield from entries if entries and isinstance(entries, list) else [value]
+
+
+def _entries(text: str) -> list[Any] | None:
+    """The entries of a text that is a list, the object of one that is a JSON object, else None."""
+    if not 2 <= len(text) <= LONGEST_LIST or text[0] + text[-1] not in ("[]", "()", "{}"):
+        return None
+    try:
+        entries = json.loads(text)
+        return entries if isinstance(entries, list) else [entries]
+    except (ValueError, RecursionError):
+        pass
+    if not PYTHON_LIST.fullmatch(text):
+        return None
+    try:
+        strings = re.findall(STRING, text, re.DOTALL)
+        return [ast.literal_eval(string) if string[0] in "'\"" else string for string in strings]
+    except (ValueError, SyntaxError):
+        return None
+
+
+def check_caption(caption: Any, settings: CollectCaptions) -> tuple[str, str | None]:
+    """The caption with single blanks, and the reason why it cannot be used or None.
+
+    caption: a text; anything else, such as JSON's null or a number, is no caption.
+    """
+    if caption is None or caption == {} or caption == [] or caption != caption:  # the last: NaN
+        return "", "no caption: placeholder"
+    if not isinstance(caption, str):
+        return "", f"no caption: a value of type {type(caption).__name__} in the place of a text"
     words = caption.split()
     if not words:
         return "", "empty caption"
+    if " ".join(words).casefold() in PLACEHOLDERS:
+        return "", "no caption: placeholder"
     if len(words) > settings.max_words:
         return "", f"caption too long: {len(words)} words"
     text = " ".join(words)

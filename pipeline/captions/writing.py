@@ -142,8 +142,7 @@ def _by_unit(store: Store, bounds: np.ndarray, places: Iterable[int]) -> dict[Un
 def finish(settings: CollectCaptions, store: Store, out: Path, say: Callable[[str], None]) -> None:
     """Write all shards, their indices, excluded.csv and counts.json from what the units wrote.
 
-    Shards are links to the store's where the disk allows it. InputError: the clean or the rough sources kept
-    nothing.
+    Shards are links to the store's where the disk allows it.
     """
     counts: dict[str, dict[str, Any]] = {}
     units = defaultdict[str, list[Unit]](list)
@@ -173,10 +172,6 @@ def finish(settings: CollectCaptions, store: Store, out: Path, say: Callable[[st
         wanted = {
             name: count for name, count in counts.items() if count["quality"] == kind and "kept" in count
         }
-        if wanted and not any(count["kept"] for count in wanted.values()):
-            raise InputError(
-                f"{kind} sources ({', '.join(wanted)}): expected pairs, found none usable: {wanted}"
-            )
         (out / kind).mkdir()
         with pq.ParquetWriter(out / f"{kind}.parquet", SCHEMA) as index:
             for unit in progress([unit for name in wanted for unit in units[name]], description=kind):
@@ -186,6 +181,20 @@ def finish(settings: CollectCaptions, store: Store, out: Path, say: Callable[[st
                     index.write_table(rows)
                     _place(store.written(unit, "tar"), out / kind / f"{unit.name}.tar")
     write_json(out / "counts.json", counts)
+
+
+def require_pairs(out: Path) -> None:
+    """InputError where the clean or the rough sources, as `finish` wrote them, kept nothing."""
+    counts = read_json(out / "counts.json")
+    for kind in QUALITIES:
+        wanted = {
+            name: count for name, count in counts.items() if count["quality"] == kind and "kept" in count
+        }
+        if wanted and not any(count["kept"] for count in wanted.values()):
+            raise InputError(
+                f"{kind} sources ({', '.join(wanted)}): expected pairs, found none usable: {wanted}; "
+                "complete the sources, or mend what collect_captions asks of pairs"
+            )
 
 
 def _place(source: Path, target: Path) -> None:

@@ -65,14 +65,22 @@ def write_json(path: Path | str, data: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON; InputError when the file is missing or broken."""
+    """Read JSON, with or without a byte order mark; InputError when the file is missing or broken."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(
             f"{path}: expected this JSON file, found none; run the stage that writes it"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected this JSON file, found what cannot be read ({error.strerror})"
+        ) from None
+    except RecursionError:
+        raise InputError(
+            f"{path}: expected JSON, found lists within lists without end; is this the file?"
+        ) from None
+    except ValueError as error:  # not UTF-8, no JSON, a number of thousands of digits
         raise InputError(f"{path}: expected JSON, found {error}; write or download the file again") from None
 
 

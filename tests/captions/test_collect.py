@@ -19,6 +19,7 @@ from PIL import Image, ImageFile
 
 from pipeline.captions.collect import collect
 from pipeline.captions.shards import Pairs
+from pipeline.captions.writing import require_pairs
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.parts import Part
 from tests.captions import layouts
@@ -127,6 +128,7 @@ def test_pairs_of_evaluation_images_are_left_out(root: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("keep", [0.3, 0.62, 0.85])
 def test_what_is_whole_of_a_cut_tar_is_used(root: Path, tmp_path: Path, keep: float) -> None:
+    layouts.rs5m(root, 8, first=300, name="pub11-train-0001.tar")
     path = layouts.rs5m(root, 8)
     with tarfile.open(path) as tar:
         ends = [member.offset_data + member.size for member in tar if member.name.endswith(".caption")]
@@ -134,7 +136,7 @@ def test_what_is_whole_of_a_cut_tar_is_used(root: Path, tmp_path: Path, keep: fl
     cut = int(ends[-1] * keep)
     path.write_bytes(data[:cut])
     out = run(root, tmp_path / "out")
-    kept = len(Pairs(out, "rough"))
+    kept = len(Pairs(out, "rough")) - 8
     # A sample is known to be whole when the header after it can be read.
     assert sum(end + 1024 <= cut for end in ends) - 1 <= kept <= sum(end <= cut for end in ends)
     reason = f"broken: shard is cut off or damaged after {kept} whole samples; the rest is lost"
@@ -148,8 +150,11 @@ def test_damage_inside_a_tar_is_not_taken_for_its_end(root: Path, tmp_path: Path
     data = bytearray(path.read_bytes())
     data[header : header + 512] = b"x" * 512
     path.write_bytes(data)
-    out = run(root, tmp_path / "out")
+    out = run(root, tmp_path / "out", max_broken=0.8)
     assert excluded(out)[0][2].startswith("broken: shard is cut off or damaged")
+    # Two or three of four samples are lost, by their bytes: not one item of three.
+    with pytest.raises(InputError, match=r"at most 40% missing or broken images, found [23] of [34]"):
+        run(root, tmp_path / "other", max_broken=0.4)
 
 
 def test_half_a_source_is_an_error(root: Path, tmp_path: Path) -> None:
@@ -157,6 +162,13 @@ def test_half_a_source_is_an_error(root: Path, tmp_path: Path) -> None:
         (root / f"rsicd/RSICD_images/scene_{number}.jpg").unlink()
     with pytest.raises(InputError, match=r"rsicd: expected at most 50% .* found 5 of 8; complete"):
         run(root, tmp_path / "out")
+
+
+def test_sources_without_a_usable_pair_are_an_error_of_the_stage(root: Path, tmp_path: Path) -> None:
+    require_pairs(run(root, tmp_path / "out"))
+    out = run(root, tmp_path / "other", max_words=2)  # the clean captions have four words, the rough ones two
+    with pytest.raises(InputError, match=r"clean sources \(rsicd\): expected pairs, found none usable"):
+        require_pairs(out)
 
 
 def test_missing_source_is_an_error(root: Path, tmp_path: Path) -> None:

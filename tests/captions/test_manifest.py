@@ -42,6 +42,7 @@ def test_lists_all_files_and_resumes(root: Path, monkeypatch: pytest.MonkeyPatch
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
     }
     assert sources["a"] == {"files": 2, "bytes": 11}
+    assert not (out / "left_out.csv").exists()
 
     with sqlite3.connect(log) as database:  # digests that no file has: these must be taken from the log
         database.execute("UPDATE files SET sha256 = 'known'")
@@ -61,6 +62,29 @@ def test_lists_all_files_and_resumes(root: Path, monkeypatch: pytest.MonkeyPatch
 def test_bad_folders(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gone: expected the files of a source, found none"):
         write_manifest(tmp_path / "out", tmp_path / "gone", tmp_path / "gone")
-    (root / "line\nbreak").write_text("")
-    with pytest.raises(InputError, match="no plain text"):
-        write_manifest(tmp_path / "out", root, root)
+
+
+def test_files_that_no_stage_can_name_are_listed_and_the_others_are_not_lost(root: Path) -> None:
+    out, said = root.parent / "out", list[str]()
+    before = write_manifest(out, root, root, say=said.append)
+    assert said == []
+    for name in (b"line\nbreak.jpg", b"latin-\xe9.jpg"):
+        (root / os.fsdecode(name)).write_text("")
+    assert write_manifest(out, root, root, say=said.append) == before
+    left_out = pd.read_csv(out / "left_out.csv")
+    assert left_out["path"].tolist() == ["latin-\\udce9.jpg", "line\\nbreak.jpg"]
+    assert left_out["reason"].str.contains("rename the file").all()
+    assert len(said) == 1 and said[0].startswith("2 files are left out, see ")
+
+
+def test_a_file_that_cannot_be_read_is_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        if path.name == "z":
+            raise PermissionError(13, "Permission denied")
+        return checksum(path)
+
+    monkeypatch.setattr(manifest, "checksum", refuse)
+    out = root.parent / "out"
+    sources = write_manifest(out, root, root, say=lambda _: None)
+    assert sources["a"] == {"files": 1, "bytes": 8}
+    assert (out / "left_out.csv").read_text() == "path,reason\na/z,cannot be read (Permission denied)\n"

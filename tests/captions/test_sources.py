@@ -280,10 +280,10 @@ def test_broken_rows_fall_out_one_by_one(tmp_path: Path) -> None:
     found = items(tmp_path, **CSV)
     faults = [item.fault for item in found if item.fault]
     assert faults[:4] == ["row with NUL bytes", "row is not UTF-8", "row of 3 columns", "row of 1 columns"]
-    assert len(faults) == 5 and faults[4].startswith("row is no CSV: field larger than")
+    assert len(faults) == 5 and faults[4].startswith("row is no CSV: a quote is not closed")
     assert len([item for item in found if not item.fault]) == 2 + 9999  # the rows after the open quote too
     (tmp_path / "t.csv").write_bytes("filepath,title\na.jpg,one\n".encode("utf-16"))
-    with pytest.raises(InputError, match="expected the columns filepath and title"):
+    with pytest.raises(InputError, match="found UTF-16 text; save it as UTF-8"):
         items(tmp_path, **CSV)
     (tmp_path / "t.csv").write_bytes(b"filepath,title\n" + b"x" * 2**21)
     with pytest.raises(InputError, match="found a longer one at byte 15"):

@@ -41,6 +41,17 @@ def test_json_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(InputError, match=r"broken\.json: expected JSON"):
         files.read_json(tmp_path / "broken.json")
+    for text, message in (("[" * 100_000, "lists within lists"), ("9" * 5000, "expected JSON")):
+        (tmp_path / "broken.json").write_text(text)
+        with pytest.raises(InputError, match=message):
+            files.read_json(tmp_path / "broken.json")
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        files.read_json(tmp_path)
+
+
+def test_json_of_windows_programs_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": "\xc3\xa9"}')
+    assert files.read_json(tmp_path / "a.json") == {"a": "é"}
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
