@@ -192,9 +192,12 @@ def test_what_cannot_be_had_is_said_and_not_replaced(
 
 
 @pytest.mark.usefixtures("_folder")
-@pytest.mark.parametrize("content", [b"no weights", None])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(b"no weights", "not a file of tensors"), (None, "expected weights of this architecture, found: ")],
+)
 def test_a_file_that_is_broken_or_of_another_model_is_an_error(
-    collected: Path, content: bytes | None
+    collected: Path, content: bytes | None, found: str
 ) -> None:
     larger = {
         **CONFIG,
@@ -203,7 +206,7 @@ def test_a_file_that_is_broken_or_of_another_model_is_an_error(
     torch.save(build(MODEL.model_copy(update={"model": larger})).model.state_dict(), "weights.pt")
     if content:
         Path("weights.pt").write_bytes(content)
-    with pytest.raises(InputError, match=r"weights\.pt: expected weights of this architecture, found: "):
+    with pytest.raises(InputError, match=rf"weights\.pt: {found}"):
         prepare_encoder.main(stage("prepare_encoder", collected, remoteclip(Path("weights.pt"))))
     assert not Path("data/embedded/prepare_encoder/x").exists()
 

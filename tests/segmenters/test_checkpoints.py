@@ -64,6 +64,10 @@ def test_a_file_that_does_not_fill_the_backbone_is_refused(tmp_path: Path) -> No
     for state, expected in (
         (wrong_shape, r"1 tensors have another shape \(stem\.weight: expected \[4, .*found \[8, 3, 3, 3\]"),
         (no_statistics, r"1 of the backbone's tensors are not in the file \(norm\.running_mean\)"),
+        (
+            {**content, "norm.weight": torch.full((4,), float("nan"))},
+            r"NaN or infinity in 1 of 6 tensors \(norm\.weight\)",
+        ),
         ({"other.weight": torch.ones(3)}, r"6 of the backbone's .*\(stem\.weight, stem\.bias, norm\.weight"),
     ):
         torch.save(state, path)

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.weights import read_with_others, some
+from pipeline.runtime.weights import check_finite, read_tensors, some
 
 Converter = Callable[[dict[str, Tensor], nn.Module], dict[str, tuple[str, Tensor]]]
+
+PREFIXES = ("module.", "backbone.", "encoder.")
 
 
 class KeyReport(NamedTuple):
@@ -46,10 +48,10 @@ def load_backbone(backbone: nn.Module, path: Path, convert: Converter) -> KeyRep
 
     Every parameter and running statistic must be filled; counters and index tables need not be, nor layer
     norms of the outputs where the file has none (a classifier's): they start as layer norms do. Nothing is
-    changed unless all fits. Raises InputError when a tensor has another shape, when one is missing, or when
-    the file has more layers than the backbone.
+    changed unless all fits. Raises InputError when a tensor has another shape, when one is missing or
+    not finite, or when the file has more layers than the backbone, and what `read_tensors` raises.
     """
-    state, others = read_with_others(path)
+    state, others = read_tensors(path, PREFIXES)
     own = backbone.state_dict()
     try:
         mapped = convert(state, backbone)
@@ -87,6 +89,7 @@ def load_backbone(backbone: nn.Module, path: Path, convert: Converter) -> KeyRep
             f"{path}: not a checkpoint of this backbone: {'; '.join(problems)}. Give the public file of the "
             "same architecture and size; public files fit the published size only"
         )
+    check_finite(path, values)
     backbone.load_state_dict(values, strict=False)
     renamed = {key: name for key, name in used.items() if key != name}
     return KeyReport(sorted(used), renamed, sorted(ignored), sorted(missed), others)
