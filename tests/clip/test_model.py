@@ -56,7 +56,7 @@ def test_weights_from_a_file_are_taken_and_foreign_ones_refused(tmp_path: Path) 
     loaded = build(MODEL.model_copy(update={"pretrained": str(path)}))
     assert torch.equal(loaded.model.visual.proj, clip.model.visual.proj)
     wide = {**CONFIG, "embed_dim": 24}
-    shapes = r"found: 2 tensors have another shape \(text_projection: .*visual\.proj: expected \[64, 24\], found \[64, 16\]"
+    shapes = r"found: 2 tensors have another shape \(text_projection: .*visual\.proj: expected \[64, 24\]"
     with pytest.raises(InputError, match=shapes):
         build(ClipModel(model=wide, pretrained=str(path), force_quick_gelu=False, seed=0))
     path.write_bytes(b"no weights")
