@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.captions.shards import Pairs
 from pipeline.clip.model import WEIGHTS, Clip, build, load
+from pipeline.clip.settings import ClipModel
 from pipeline.clip.similarity import missing
 from pipeline.clip.train import train
 from pipeline.commands.stage import Stage, run
@@ -15,15 +16,20 @@ from pipeline.refiner.quality import Truth, measure
 from pipeline.runtime.files import write_json, write_table
 from pipeline.runtime.parts import WHOLE
 
+JUDGE = "refine_captions.judge.clip"
+
 
 def main(stage: Stage) -> None:
     settings, workers = stage.config.refine_captions, stage.config.runtime.workers
     pairs = Pairs(stage.input("collect_captions"), "rough")
     scored = generate.read_scores(stage.input("score_similarity", "scores.parquet"), pairs)
+    start = judge_start(stage)
+    untrained = None if stage.part else build(start, JUDGE)  # what is missing is said before hours of work
     store = refine(stage, pairs, scored)
-    if stage.part:
+    if untrained is None:
         return
-    referee, truth = judge(stage), Truth.read(stage.input("prepare_captions"))
+    referee = judge(stage, start, untrained)
+    truth = Truth.read(stage.input("prepare_captions"))
     with stage.output_folder() as out:
         statistics = write_captions(out, store, pairs)
         counts = dict(sorted(statistics.status.items()))
@@ -37,7 +43,9 @@ def main(stage: Stage) -> None:
             stage.say(f"{when}: {', '.join(known)}")
         refined = np.concatenate(statistics.refined)
         write_table(out / "examples.parquet", examples(store, pairs, refined, settings.examples))
-        write_json(out / "metrics.json", {**metrics, "status": counts})
+        # Of a judge that is CLIP_Sem's model from another random start there is no more to say.
+        named = {"judge": f"{start.architecture}, from {start.start}"} if settings.judge.clip else {}
+        write_json(out / "metrics.json", {**metrics, "status": counts, **named})
 
 
 def refine(stage: Stage, pairs: Pairs, scored: generate.Scored) -> Path:
@@ -56,14 +64,21 @@ def refine(stage: Stage, pairs: Pairs, scored: generate.Scored) -> Path:
     return store
 
 
-def judge(stage: Stage) -> Clip:
-    """A CLIP of another seed than CLIP_Sem, trained on the same clean pairs."""
+def judge_start(stage: Stage) -> ClipModel:
+    """The CLIP from which the judge starts: another seed, or another model, than CLIP_Sem's."""
+    settings = stage.config.refine_captions.judge
+    if settings.clip is None:
+        return stage.config.clip.model_copy(update={"seed": settings.start_seed})
+    return ClipModel(**settings.clip.model_dump(), seed=settings.start_seed)
+
+
+def judge(stage: Stage, start: ClipModel, clip: Clip) -> Clip:
+    """A CLIP beside CLIP_Sem, trained on the same clean pairs."""
     settings, workers = stage.config.refine_captions.judge, stage.config.runtime.workers
     folder = stage.input("collect_captions")
     pairs, held_out = Pairs(folder, "clean", "train"), Pairs(folder, "clean", "val")
-    start = stage.config.clip.model_copy(update={"seed": settings.start_seed})
     facts = {"clip": start.model_dump(), "training": settings.training.model_dump()}
-    clip, training = build(start), settings.training
+    training = settings.training
     with stage.checkpoint(facts, [folder / "clean.parquet"], part="judge") as checkpoint:
         train(
             clip, [pairs], held_out, training, checkpoint, device=stage.device, workers=workers, say=stage.say

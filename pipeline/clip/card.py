@@ -27,9 +27,6 @@ def card(
 
     sources: (name, captions, licence, pairs) of what it was trained on. metrics: as `train.summary` gives.
     """
-    architecture = f"{clip.model} of open_clip" if isinstance(clip.model, str) else "a small one"
-    architecture += " with QuickGELU" if clip.force_quick_gelu else ""
-    start = f"the weights {clip.pretrained}" if clip.pretrained else "random weights"
     facts = training.model_dump(exclude={"steps", "evaluate_every", "evaluate_images", "augmentation"})
     facts |= {f"augmentation: {name}": value for name, value in training.augmentation.model_dump().items()}
     measured = [(text, metrics.get(name)) for name, text in MEASURES.items()]
@@ -46,7 +43,8 @@ license: other
 
 ## Architecture
 
-CLIP, {architecture}; training starts from {start}. The whole configuration stands in open_clip_config.json.
+CLIP, {clip.architecture}; training starts from {clip.start}. \
+The whole configuration stands in open_clip_config.json.
 
 ## Training pairs
 

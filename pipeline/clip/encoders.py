@@ -1,4 +1,5 @@
-"""CLIPs that others trained, the encoders beside CLIP-RS (Table 7, Fig. 6), measured on held-out clean pairs.
+"""The encoders beside CLIP-RS (Table 7, Fig. 6), measured on held-out clean pairs: CLIPs that others trained,
+and one before any pretraining.
 
 RemoteCLIP is published as a plain state dict for open_clip's "ViT-L-14", whose activation is GELU
 (ChenDelong1999/RemoteCLIP, README), but was trained from OpenAI's weights, whose activation is QuickGELU.
@@ -13,11 +14,12 @@ import torch
 
 from pipeline.captions.shards import Pairs
 from pipeline.clip.embed import held_out_recall
-from pipeline.clip.model import Clip, configuration, pretrained, published
-from pipeline.clip.settings import Precision, PublishedEncoder
+from pipeline.clip.model import Clip, build, configuration, pretrained, published
+from pipeline.clip.settings import ClipModel, Precision, PublishedEncoder, RandomStart
 from pipeline.clip.zero_shot import held_out_accuracy
 from pipeline.runtime.errors import InputError
 
+Measures = dict[str, float | None]
 ACTIVATIONS = {"gelu": False, "quick_gelu": True}
 
 
@@ -47,18 +49,11 @@ def prepare(
     if len(choices) > 1 and not len(held_out):
         raise InputError(f"{key}.quick_gelu: auto needs held-out clean pairs, found none; set true or false")
     how: dict[str, Any] = {"images": images, "batch": batch, "precision": precision, "workers": workers}
-    found: dict[str, tuple[Clip, dict[str, float | None]]] = {}
+    found: dict[str, tuple[Clip, Measures]] = {}
     for name in choices:
         config = configuration(settings.model, key) | {"quick_gelu": ACTIVATIONS[name]}
         clip = pretrained(settings.model, config, settings.pretrained, key)
-        clip.model.to(device).eval()
-        values: dict[str, float | None] = {}
-        if len(held_out):
-            values |= held_out_recall(clip, held_out, **how)
-            values["zero_shot_accuracy"] = held_out_accuracy(clip, held_out, **how)
-        known = [f"{measure} {value:.3f}" for measure, value in values.items() if value is not None]
-        say(f"{name}: {', '.join(known) or 'not measured'}")
-        found[name] = clip, values
+        found[name] = clip, _measure(clip, held_out, how, device, name, say)
     activations = None
     chosen = choices[0]
     if len(choices) > 1:
@@ -72,6 +67,25 @@ def prepare(
         )
     clip, values = found[chosen]
     return clip, {**values, "quick_gelu": ACTIVATIONS[chosen], "activations": activations}
+
+
+def untrained(
+    settings: RandomStart,
+    clip_model: ClipModel,
+    held_out: Pairs,
+    *,
+    images: int,
+    batch: int,
+    precision: Precision,
+    workers: int,
+    device: torch.device,
+    say: Callable[[str], None] = print,
+) -> tuple[Clip, dict[str, Any]]:
+    """The profile's CLIP with random weights, and what was measured of it: as `prepare` gives both."""
+    clip = build(clip_model.model_copy(update={"pretrained": None, "seed": settings.seed}))
+    how: dict[str, Any] = {"images": images, "batch": batch, "precision": precision, "workers": workers}
+    values = _measure(clip, held_out, how, device, "random start", say)
+    return clip, {**values, "quick_gelu": bool(clip.config.get("quick_gelu")), "activations": None}
 
 
 def mean_recall(values: Mapping[str, Any]) -> float:
@@ -95,6 +109,24 @@ def compare(means: Mapping[str, float], images: int) -> dict[str, Any]:
         "noise": round(noise, 6),
         "decided": abs(difference) > noise,
     }
+
+
+def _measure(
+    clip: Clip,
+    held_out: Pairs,
+    how: dict[str, Any],
+    device: torch.device,
+    name: str,
+    say: Callable[[str], None],
+) -> Measures:
+    clip.model.to(device).eval()
+    values: Measures = {}
+    if len(held_out):
+        values |= held_out_recall(clip, held_out, **how)
+        values["zero_shot_accuracy"] = held_out_accuracy(clip, held_out, **how)
+    known = [f"{measure} {value:.3f}" for measure, value in values.items() if value is not None]
+    say(f"{name}: {', '.join(known) or 'not measured'}")
+    return values
 
 
 def _name(quick_gelu: bool) -> str:

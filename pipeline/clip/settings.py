@@ -1,22 +1,38 @@
 """Settings of CLIP: architecture and start, training, similarity, features."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from pipeline.runtime.settings import Settings
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-class ClipModel(Settings):
-    """The CLIP that every training starts from."""
+class PretrainedClip(Settings):
+    """A CLIP and its weights."""
 
     model: str | dict[str, Any]  # a name that open_clip publishes, or a model configuration in its form
     pretrained: (
         str | None
     )  # a tag that open_clip publishes for the name, or a file of weights; null: random start
     force_quick_gelu: bool  # OpenAI's weights were trained with QuickGELU
+
+    @property
+    def architecture(self) -> str:
+        """In words."""
+        name = f"{self.model} of open_clip" if isinstance(self.model, str) else "a small one"
+        return name + (" with QuickGELU" if self.force_quick_gelu else "")
+
+    @property
+    def start(self) -> str:
+        """What its training starts from, in words."""
+        return f"the weights {self.pretrained}" if self.pretrained else "random weights"
+
+
+class ClipModel(PretrainedClip):
+    """The CLIP that every training starts from."""
+
     seed: int = Field(ge=0)  # of the random start
 
 
@@ -26,6 +42,24 @@ class PublishedEncoder(Settings):
     model: str | dict[str, Any]  # as ClipModel's
     pretrained: str  # a tag that open_clip publishes for the name, or a file of weights
     quick_gelu: bool | Literal["auto"]  # its activation; auto: the one that retrieves better
+
+
+class RandomStart(Settings):
+    """The CLIP that every training starts from with random weights, before any pretraining, as an encoder."""
+
+    start: Literal["random"]
+    seed: int = Field(ge=0)
+
+
+def _form(value: Any) -> str:
+    random = isinstance(value, RandomStart) or (isinstance(value, dict) and "start" in value)
+    return "random" if random else "published"
+
+
+PreparedEncoder = Annotated[
+    Annotated[PublishedEncoder, Tag("published")] | Annotated[RandomStart, Tag("random")],
+    Discriminator(_form),
+]
 
 
 class Augmentation(Settings):

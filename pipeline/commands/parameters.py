@@ -6,9 +6,9 @@ run before any work starts, with the name of its key.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, Tag, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -16,7 +16,7 @@ from pipeline.baselines.deep.settings import DeiqtSettings, HyperIqaSettings, Ma
 from pipeline.baselines.registry import BASELINES
 from pipeline.baselines.settings import RegressionSettings
 from pipeline.captions.settings import CollectCaptions
-from pipeline.clip.settings import ClipModel, ClipTraining, EncodeSemantics, PublishedEncoder, ScoreSimilarity
+from pipeline.clip.settings import ClipModel, ClipTraining, EncodeSemantics, PreparedEncoder, ScoreSimilarity
 from pipeline.evaluation.settings import EvaluateSettings, ReportSettings
 from pipeline.refiner.settings import PrepareRefiner, RefineCaptions
 from pipeline.runtime.errors import InputError
@@ -165,7 +165,7 @@ class Config(Settings):
     build_sqed: BuildSqedSettings
     retrain_segmenter: RetrainSegmenterSettings
     label_oa: LabelOaSettings
-    prepare_encoder: dict[Name, PublishedEncoder | None]
+    prepare_encoder: dict[Name, PreparedEncoder | None]
     encode_semantics: EncodeSemantics
     train_sqa: TrainSqaSettings
     calibrate: CalibrateSettings
@@ -173,6 +173,18 @@ class Config(Settings):
     project_semantics: ProjectionSettings
     evaluate: EvaluateSettings
     report: ReportSettings
+
+    @model_validator(mode="after")
+    def _independent_judge(self) -> Self:
+        judge = self.refine_captions.judge.clip
+        own = (judge.model, judge.pretrained) if judge else (self.clip.model, self.clip.pretrained)
+        if self.clip.pretrained is not None and own == (self.clip.model, self.clip.pretrained):
+            raise ValueError(
+                "refine_captions.judge.clip: expected another model or other weights than those of clip, "
+                f"since both start from {self.clip.pretrained} and start_seed changes nothing; name one, "
+                "such as {model: ViT-B-32, pretrained: laion2b_s34b_b79k, force_quick_gelu: false}"
+            )
+        return self
 
 
 class Profile(Config):
@@ -323,7 +335,16 @@ def _resolve(kind: Any, location: list[str]) -> tuple[list[str], Any]:
         model = field.annotation if field else None
         if field and field.discriminator:
             choices = _readers(field.annotation)
+        elif get_origin(holder) is dict:
+            choices = _tagged(holder)
     return key, holder
+
+
+def _tagged(annotation: Any) -> dict[str, Any]:
+    """The models of a choice by their tags, wherever in the annotation they stand."""
+    tags = [one.tag for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Tag)]
+    inner = [_tagged(part) for part in get_args(annotation)]
+    return {tag: get_args(annotation)[0] for tag in tags} | {k: v for one in inner for k, v in one.items()}
 
 
 def _readers(choice: Any) -> dict[str, Any]:

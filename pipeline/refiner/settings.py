@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.clip.settings import ClipTraining, Precision
+from pipeline.clip.settings import ClipTraining, Precision, PretrainedClip
 from pipeline.runtime.settings import Settings
 
 
@@ -42,8 +42,11 @@ class PrepareRefiner(Settings):
 
 
 class Judge(Settings):
-    """A CLIP of another seed, trained on the clean pairs, for the retrieval recall before and after."""
+    """A CLIP beside CLIP_Sem, trained on the clean pairs, for the retrieval recall before and after."""
 
+    clip: PretrainedClip | None = (
+        None  # what it starts from; null: CLIP_Sem's model from another random start
+    )
     start_seed: int = Field(ge=0)  # of a random start
     images: int = Field(ge=2)  # most pairs among which is retrieved
     training: ClipTraining

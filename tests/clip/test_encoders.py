@@ -1,6 +1,9 @@
 """Published encoders: the right activation is recognised, what cannot be had is said, nothing is replaced."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +17,7 @@ from pipeline.captions.order import open_rgb
 from pipeline.captions.shards import Pairs
 from pipeline.clip import encoders
 from pipeline.clip.model import Clip, build, load
-from pipeline.clip.settings import EncodeSemantics, PublishedEncoder
+from pipeline.clip.settings import ClipModel, EncodeSemantics, PublishedEncoder, RandomStart
 from pipeline.commands import parameters
 from pipeline.commands.stage import Stage
 from pipeline.runtime.code import ROOT
@@ -22,6 +25,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json, read_table, write_table
 from stages import encode_semantics, prepare_encoder
 from tests.clip.miniature import CONFIG, MODEL, shards, training
+from tests.runtime.weight_files import training_file
 
 HOW: dict[str, Any] = {"images": 50, "batch": 32, "precision": "fp32", "workers": 0}
 WIDTH = CONFIG["vision_cfg"]["width"]
@@ -72,11 +76,17 @@ def remoteclip(path: Path, quick_gelu: bool | str = "auto") -> PublishedEncoder:
     )
 
 
-@pytest.mark.parametrize("quick_gelu", [True, False])
-def test_activation_is_recognised(tmp_path: Path, held_out: Pairs, quick_gelu: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "quick_gelu"),
+    [("RemoteCLIP-ViT-L-14.pt", True), ("RemoteCLIP-ViT-L-14.pt", False), ("CLIP_RS.pt", True)],
+)
+def test_activation_is_recognised(tmp_path: Path, held_out: Pairs, name: str, quick_gelu: bool) -> None:
     original = with_activation(quick_gelu, held_out)
-    path = tmp_path / "RemoteCLIP-ViT-L-14.pt"
-    torch.save(original.model.state_dict(), path)  # a plain state dict, as published
+    path = tmp_path / name
+    if name == "CLIP_RS.pt":  # as published: a whole training, or a plain state dict
+        training_file(path, original.model.state_dict())
+    else:
+        torch.save(original.model.state_dict(), path)
     said: list[str] = []
     clip, metrics = encoders.prepare(
         remoteclip(path), "prepare_encoder.x", held_out, device=torch.device("cpu"), say=said.append, **HOW
@@ -116,13 +126,19 @@ def test_auto_needs_pairs_to_judge_by(tmp_path: Path, collected: Path) -> None:
         encoders.prepare(remoteclip(path), "x", none, device=torch.device("cpu"), **HOW)
 
 
-def stage(name: str, collected: Path, settings: PublishedEncoder | None) -> Stage:
+def stage(
+    name: str,
+    collected: Path,
+    settings: PublishedEncoder | RandomStart | None,
+    clip: ClipModel = MODEL,
+) -> Stage:
     """A stage for the encoder x in the current folder."""
     link = Path("data/embedded/collect_captions")
     if not link.exists():
         link.parent.mkdir(parents=True)
         link.symlink_to(collected)
     config: Any = SimpleNamespace(
+        clip=clip,
         prepare_encoder={"x": settings},
         train_clip_sem=training(),
         encode_semantics=EncodeSemantics(batch=4, precision="fp32", grid=1),
@@ -161,6 +177,51 @@ def test_stages_from_a_file_to_features(collected: Path) -> None:
 
 
 @pytest.mark.usefixtures("_folder")
+def test_before_pretraining_is_the_random_start_of_the_profiles_model(
+    collected: Path, held_out: Pairs
+) -> None:
+    """Also where the profile starts from weights; measured as a published one of the same weights is."""
+    from_weights = MODEL.model_copy(update={"pretrained": "weights.pt", "force_quick_gelu": True})
+    settings = RandomStart(start="random", seed=4)
+    prepare_encoder.main(stage("prepare_encoder", collected, settings, from_weights))
+    folder = Path("data/embedded/prepare_encoder/x")
+    stored = load(folder)
+    expected = build(MODEL.model_copy(update={"seed": 4})).model.state_dict()
+    found = stored.model.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert stored.config["quick_gelu"] is True
+    torch.save(expected, "published.pt")
+    _, metrics = encoders.prepare(
+        remoteclip(Path("published.pt"), quick_gelu=True),
+        "x",
+        held_out,
+        device=torch.device("cpu"),
+        **{**HOW, "images": training().evaluate_images, "batch": 4},
+    )
+    assert read_json(folder / "metrics.json") == metrics
+
+
+def test_an_encoder_that_is_null_is_said_without_torch(tmp_path: Path) -> None:
+    """It takes seconds to import."""
+    for name in ("configs", "params.yaml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    program = """if True:
+        import sys
+        from pipeline.commands.stage import run
+        from stages.prepare_encoder import main
+        run(main, "encoder")
+        assert not {"torch", "open_clip"} & set(sys.modules)"""
+    subprocess.run(
+        [sys.executable, "-c", program, "--encoder", "openai"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    reason = read_json(tmp_path / "data/embedded/prepare_encoder/openai/missing.json")["reason"]
+    assert reason == "prepare_encoder.openai is null in the profile embedded"
+
+
+@pytest.mark.usefixtures("_folder")
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
@@ -192,9 +253,12 @@ def test_what_cannot_be_had_is_said_and_not_replaced(
 
 
 @pytest.mark.usefixtures("_folder")
-@pytest.mark.parametrize("content", [b"no weights", None])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [(b"no weights", "not a file of tensors"), (None, "expected weights of this architecture, found: ")],
+)
 def test_a_file_that_is_broken_or_of_another_model_is_an_error(
-    collected: Path, content: bytes | None
+    collected: Path, content: bytes | None, found: str
 ) -> None:
     larger = {
         **CONFIG,
@@ -203,7 +267,7 @@ def test_a_file_that_is_broken_or_of_another_model_is_an_error(
     torch.save(build(MODEL.model_copy(update={"model": larger})).model.state_dict(), "weights.pt")
     if content:
         Path("weights.pt").write_bytes(content)
-    with pytest.raises(InputError, match=r"weights\.pt: expected weights of this architecture, found: "):
+    with pytest.raises(InputError, match=rf"weights\.pt: {found}"):
         prepare_encoder.main(stage("prepare_encoder", collected, remoteclip(Path("weights.pt"))))
     assert not Path("data/embedded/prepare_encoder/x").exists()
 
@@ -240,3 +304,45 @@ def test_parameters_name_an_encoder_in_both_files(
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(InputError, match=message):
         parameters.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            {"model": "ViT-L-14", "pretraind": "openai", "quick_gelu": True},
+            "pretraind: unknown key; did you mean pretr",
+        ),
+        ({"model": "ViT-L-14", "quick_gelu": True}, r"pretrained: this key is missing"),
+        ({"start": "random"}, "seed: this key is missing"),
+        ({"start": "warm", "seed": 0}, "start: Input should be 'random'; found 'warm'"),
+        ({"start": "random", "seed": 0, "model": "ViT-L-14"}, "model: unknown key; known here: seed, start"),
+    ],
+)
+def test_a_wrong_key_of_an_encoder_is_named_as_it_stands_in_the_file(
+    value: dict[str, Any], message: str
+) -> None:
+    values = parameters.read_yaml(ROOT / "configs/embedded.yaml")
+    values["prepare_encoder"]["openai"] = value
+    with pytest.raises(InputError, match=rf"embedded\.yaml: prepare_encoder\.openai\.{message}"):
+        parameters.check(parameters.Config, values, Path("configs/embedded.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("profile", "clip"),
+    [
+        ("paper", None),
+        ("paper", {"model": "ViT-L-14", "pretrained": "openai", "force_quick_gelu": False}),
+    ],
+)
+def test_a_judge_of_the_same_weights_is_refused(profile: str, clip: dict[str, Any] | None) -> None:
+    file = Path("configs") / f"{profile}.yaml"
+    values = parameters.read_yaml(ROOT / file)
+    parameters.check(parameters.Config, values, file)
+    values["refine_captions"]["judge"]["clip"] = clip
+    with pytest.raises(
+        InputError, match=r"paper\.yaml: refine_captions\.judge\.clip: expected another model"
+    ):
+        parameters.check(parameters.Config, values, file)
+    values["clip"]["pretrained"] = None
+    parameters.check(parameters.Config, values, file)

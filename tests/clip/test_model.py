@@ -1,6 +1,7 @@
 """Models are those of open_clip, stored so that open_clip loads them."""
 
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -11,6 +12,7 @@ from pipeline.clip.settings import Augmentation, ClipModel
 from pipeline.runtime.errors import InputError
 from tests.captions.layouts import picture
 from tests.clip.miniature import CONFIG, MODEL
+from tests.runtime.weight_files import prefixed, training_file
 
 
 def test_stored_model_is_what_open_clip_loads(tmp_path: Path) -> None:
@@ -54,11 +56,91 @@ def test_weights_from_a_file_are_taken_and_foreign_ones_refused(tmp_path: Path) 
     loaded = build(MODEL.model_copy(update={"pretrained": str(path)}))
     assert torch.equal(loaded.model.visual.proj, clip.model.visual.proj)
     wide = {**CONFIG, "embed_dim": 24}
-    with pytest.raises(InputError, match=r"weights\.pt: expected weights of this architecture, found: "):
+    shapes = r"found: 2 tensors have another shape \(text_projection: .*visual\.proj: expected \[64, 24\]"
+    with pytest.raises(InputError, match=shapes):
         build(ClipModel(model=wide, pretrained=str(path), force_quick_gelu=False, seed=0))
     path.write_bytes(b"no weights")
-    with pytest.raises(InputError, match=r"weights\.pt: expected weights"):
+    with pytest.raises(InputError, match=r"weights\.pt: not a file of tensors"):
         build(MODEL.model_copy(update={"pretrained": str(path)}))
+
+
+def from_file(path: Path) -> dict[str, torch.Tensor]:
+    return build(MODEL.model_copy(update={"pretrained": str(path)})).model.state_dict()
+
+
+def test_each_form_of_a_file_of_weights_is_read(tmp_path: Path) -> None:
+    """A whole training; a compiled one in several processes; sizes beside the weights; an older scale."""
+    state = build(MODEL.model_copy(update={"seed": 3})).model.state_dict()
+    training_file(tmp_path / "training.pt", state)
+    torch.save({"state_dict": prefixed(state, "module._orig_mod.")}, tmp_path / "compiled.pt")
+    sizes = {"input_resolution": torch.tensor(32), "context_length": torch.tensor(16)}
+    torch.save({**state, **sizes, "vocab_size": torch.tensor(49408)}, tmp_path / "sizes.pt")
+    torch.save({**state, "logit_scale": state["logit_scale"][None]}, tmp_path / "scale.bin")
+    for name in ("training.pt", "compiled.pt", "sizes.pt", "scale.bin"):
+        found = from_file(tmp_path / name)
+        assert all(torch.equal(found[one], state[one]) for one in state)
+
+
+def test_what_does_not_fit_is_counted_by_kind(tmp_path: Path) -> None:
+    state = build(MODEL).model.state_dict()
+    path = tmp_path / "weights.pt"
+    torch.save(prefixed(state, "encoder."), path)  # of a larger model, of which CLIP is a part
+    with pytest.raises(
+        InputError, match=r"38 of the model's tensors are not in the file.*; 38 tensors of the"
+    ) as told:
+        from_file(path)
+    assert len(str(told.value)) < 600
+    torch.save({**state, "visual.proj": state["visual.proj"].char()}, path)
+    with pytest.raises(InputError, match=r"1 tensors hold another kind of numbers \(visual\.proj\)"):
+        from_file(path)
+    torch.save({**state, "visual.proj": state["visual.proj"] * float("nan")}, path)
+    with pytest.raises(InputError, match=r"NaN or infinity in 1 of 38 tensors \(visual\.proj\)"):
+        from_file(path)
+    torch.save({**state, "visual.proj": state["visual.proj"].double() + 1e300}, path)  # too large for float32
+    with pytest.raises(InputError, match=r"NaN or infinity in 1 of 38 tensors \(visual\.proj\)"):
+        from_file(path)
+
+
+VISION, TEXT = CONFIG["vision_cfg"], CONFIG["text_cfg"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("coca_ViT-B-32", r"clip\.model\.multimodal_cfg: .*more than an image and a text tower is not built"),
+        ("roberta-ViT-B-32", r"clip\.model\.text_cfg\.hf_model_name: .*'roberta-base', which is not built"),
+        ("ViT-B-16-SigLIP", r"clip\.model: expected a model with open_clip's own tokenizer"),
+        ("hf-hub:laion/CLIP-ViT-B-32", r"clip\.model: expected a name that open_clip publishes"),
+        ({**CONFIG, "embed_dims": 16}, r"clip\.model\.embed_dims: .*did you mean embed_dim\?"),
+        (
+            {**CONFIG, "vision_cfg": {**VISION, "image_sise": 32}},
+            r"clip\.model\.vision_cfg\.image_sise: .*did you mean image_size\?",
+        ),
+        ({**CONFIG, "text_cfg": {**TEXT, 5: 1}}, r"clip\.model\.text_cfg\.5: expected a key"),
+        (
+            {**CONFIG, "text_cfg": {**TEXT, "vocab_size": 100}},
+            r"vocab_size: expected 49408 or more.* found 100",
+        ),
+        ({**CONFIG, "text_cfg": None}, r"clip\.model\.text_cfg: expected keys with values, found None"),
+        ({"embed_dim": 16, "vision_cfg": VISION}, r"clip\.model: .*, found no text_cfg"),
+        (
+            {**CONFIG, "vision_cfg": {**VISION, "width": "64"}},
+            r"clip\.model: expected a configuration that open_clip can build, found: TypeError: \S+",
+        ),
+        ({**CONFIG, "vision_cfg": {**VISION, "head_width": 0}}, r"open_clip can build, found: ZeroDivision"),
+        (
+            {**CONFIG, "vision_cfg": {**VISION, "timm_model_name": "vit_tinny"}},
+            r"open_clip can build, found: .*vit_tinny",
+        ),
+    ],
+)
+@pytest.mark.parametrize("pretrained", [None, "weights.pt"])
+def test_a_configuration_that_cannot_be_built_is_one_sentence(
+    config: str | dict[str, Any], message: str, pretrained: str | None
+) -> None:
+    settings = ClipModel(model=config, pretrained=pretrained, force_quick_gelu=False, seed=0)
+    with pytest.raises(InputError, match=message):
+        build(settings)
 
 
 @pytest.mark.parametrize(

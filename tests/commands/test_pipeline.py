@@ -71,6 +71,13 @@ def test_code_dependencies_are_exactly_what_the_script_imports(name: str) -> Non
     assert all((ROOT / one).exists() for one in stated)
 
 
+def test_every_encoder_that_is_prepared_has_its_cell() -> None:
+    encoders = read_yaml(ROOT / "params.yaml")["encoders"]
+    folders = {one["weights"] for one in encoders.values()}
+    prepared = {f"prepare_encoder/{name}" for name in STAGES["prepare_encoder"]["foreach"]}
+    assert prepared == {folder for folder in folders if folder.startswith("prepare_encoder/")}
+
+
 def test_with_dependants_and_distance() -> None:
     small: dvc_files.Graph = {"a": set(), "b": {"a"}, "c": {"b"}, "d": {"a"}, "e": set()}
     assert dvc_files.with_dependants({"b"}, small) == {"b", "c"}

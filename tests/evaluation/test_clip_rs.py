@@ -14,7 +14,7 @@ from pipeline.evaluation import figures
 from pipeline.evaluation.report import clip_rs
 from pipeline.evaluation.report.page import Material, render
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import write_json, write_table
+from pipeline.runtime.files import read_json, write_json, write_table
 from pipeline.runtime.missing import write_reason
 from tests.evaluation.test_report import Checker, material, rows_of  # noqa: F401  (material: a fixture)
 
@@ -180,6 +180,21 @@ def test_absent_pieces_are_named(material: Material, tmp_path: Path) -> None:  #
     (tmp_path / "scored/summary.json").unlink()
     with pytest.raises(InputError, match=r"summary\.json: expected this JSON file"):
         clip_rs.read(folders, LICENCES)
+
+
+def test_the_judge_is_named(material: Material, folders: clip_rs.Folders, tmp_path: Path) -> None:  # noqa: F811
+    assert "retrieval by a CLIP of another seed than CLIP_Sem" in page(
+        material, clip_rs.read(folders, LICENCES)
+    )
+    other = write_folders(tmp_path)
+    metrics = read_json(tmp_path / "refined/metrics.json")
+    write_json(
+        tmp_path / "refined/metrics.json", metrics | {"judge": "ViT-B-32 of open_clip, from <weights>"}
+    )
+    html = page(material, clip_rs.read(other, LICENCES))
+    assert (
+        "retrieval by ViT-B-32 of open_clip, from &lt;weights&gt;" in html and "of another seed" not in html
+    )
 
 
 def test_pictures_say_their_numbers_and_skip_what_was_not_measured(folders: clip_rs.Folders) -> None:

@@ -4,9 +4,11 @@ import io
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import open_clip
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.captions.order import open_rgb
 from pipeline.captions.shards import Pairs
+from pipeline.clip.model import UnavailableError
 from pipeline.clip.model import build as build_clip
+from pipeline.clip.model import save as save_clip
+from pipeline.commands.stage import Stage
 from pipeline.refiner import generate, miniature
 from pipeline.refiner.captions import evenly, examples, rows_at, write_captions
 from pipeline.refiner.faults import fault_of
@@ -26,8 +31,11 @@ from pipeline.refiner.prompt import prompt
 from pipeline.refiner.quality import Truth, measure, mentioned, object_accuracy, share_distinct
 from pipeline.refiner.settings import Miniature, PrepareRefiner, RefineCaptions
 from pipeline.runtime.checkpoints import Checkpoint
+from pipeline.runtime.code import ROOT
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import read_json, write_table
 from pipeline.runtime.parts import Part
+from stages import refine_captions
 from tests.captions import layouts
 from tests.clip import miniature as clip_miniature
 
@@ -463,3 +471,69 @@ def test_measures_of_drawn_pairs(collected: Path) -> None:
     assert unknown["before"]["object_precision"] is None
     none = measure(judge, pairs, [], table.iloc[:0], truth, settings(), workers=0)
     assert none["after"] == {"object_precision": None, "object_recall": None, "share_distinct": None}
+
+
+OTHER = {"model": {**clip_miniature.CONFIG, "embed_dim": 8}, "pretrained": None, "force_quick_gelu": False}
+
+
+def judged(collected: Path, refiner_folder: Path, clip: dict[str, Any] | None) -> Stage:
+    """The stage in the current folder, with this judge."""
+    data = Path("data/embedded")
+    (data / "prepare_captions").mkdir(parents=True)
+    (data / "collect_captions").symlink_to(collected)
+    (data / "prepare_refiner").symlink_to(refiner_folder)
+    save_clip(build_clip(clip_miniature.MODEL), data / "train_clip_sem")
+    keys = Pairs(collected, "rough").keys()
+    scores = pd.DataFrame({"key": keys, "score": np.linspace(-0.5, 0.5, len(keys), dtype=np.float32)})
+    write_table(
+        data / "score_similarity/scores.parquet", scores.assign(part=["low", "high"] * (len(keys) // 2))
+    )
+    judge = {"clip": clip, "start_seed": 1, "images": 3, "training": clip_miniature.training().model_dump()}
+    config: Any = SimpleNamespace(
+        refine_captions=settings(judge=judge),
+        clip=clip_miniature.MODEL,
+        threads=1,
+        runtime=SimpleNamespace(device="cpu", workers=0, checkpoint_seconds=60),
+    )
+    parameters: Any = SimpleNamespace(profile="embedded")
+    return Stage(ROOT / "stages/refine_captions.py", {}, parameters, config)
+
+
+@pytest.mark.parametrize(
+    ("clip", "named"), [(None, None), (OTHER, {"judge": "a small one, from random weights"})]
+)
+def test_a_judge_of_its_own_is_trained_and_named(
+    collected: Path,
+    refiner_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clip: dict[str, Any] | None,
+    named: dict[str, str] | None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage = judged(collected, refiner_folder, clip)
+    start = refine_captions.judge_start(stage)
+    assert start.seed == 1
+    assert start.model == (OTHER["model"] if clip else clip_miniature.MODEL.model)
+    refine_captions.main(stage)
+    metrics = read_json("data/embedded/refine_captions/metrics.json")
+    assert {name: value for name, value in metrics.items() if name == "judge"} == (named or {})
+    assert metrics["before"]["text_recall_5"] is not None
+
+
+def test_a_judge_that_cannot_be_had_is_said_before_any_refining(
+    collected: Path, refiner_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_facts: dict[str, Any]) -> str:
+        raise OSError("no network")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(open_clip, "download_pretrained", fail)
+    public = {"model": "ViT-B-32", "pretrained": "laion2b_s34b_b79k", "force_quick_gelu": False}
+    stage = judged(collected, refiner_folder, public)
+    expected = (
+        r"refine_captions\.judge\.clip\.pretrained: laion2b_s34b_b79k: the download failed.*or name a file"
+    )
+    with pytest.raises(UnavailableError, match=expected):
+        refine_captions.main(stage)
+    assert not Path(".checkpoints").exists()

@@ -1,191 +1,18 @@
-"""Public checkpoint files: each way they are written, what is refused, and what the report says."""
+"""Public checkpoint files of backbones: what is loaded, what is refused, and what the report says."""
 
-import argparse
-import os
 import re
-import sys
-import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.runtime.errors import InputError
 from pipeline.segmenters.backbones import resnet
-from pipeline.segmenters.backbones.checkpoints import load_backbone, read_checkpoint
+from pipeline.segmenters.backbones.checkpoints import load_backbone
 from pipeline.segmenters.build import build
 from pipeline.segmenters.build import load_backbone as load_into
-
-PLAIN = {"stem.weight": torch.arange(6.0).view(2, 3), "head.bias": torch.ones(2)}
-AVERAGE = {name: tensor + 100 for name, tensor in PLAIN.items()}
-
-
-def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {prefix + name: tensor for name, tensor in state.items()}
-
-
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(torch.equal(found[one], expected[one]) for one in expected)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        PLAIN,
-        prefixed(PLAIN, "module."),
-        {"state_dict": prefixed(PLAIN, "backbone."), "epoch": 100},
-        {"model": prefixed(PLAIN, "module.backbone."), "optimizer": {"state": {}, "lr": 1e-3}},
-        {"state_dict_ema": prefixed(PLAIN, "encoder."), "state_dict": None},
-        {"state_dict_ema": AVERAGE, "state_dict": PLAIN, "model": AVERAGE},
-        {"model": {"state_dict": PLAIN}},
-        {**PLAIN, "a": "a note"},
-    ],
-)
-@pytest.mark.parametrize("zipped", [True, False])
-def test_wrappers_and_prefixes_are_taken_off(tmp_path: Path, content: dict[str, Any], zipped: bool) -> None:
-    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    assert same(read_checkpoint(tmp_path / "a.pth"), PLAIN)
-
-
-def test_a_safetensors_file_is_read(tmp_path: Path) -> None:
-    save_file(prefixed(PLAIN, "module."), tmp_path / "a.safetensors")
-    assert same(read_checkpoint(tmp_path / "a.safetensors"), PLAIN)
-
-
-def rsp_file(path: Path, weights: dict[str, Tensor]) -> None:
-    """Weights with their average, and the objects that public trainers keep beside them; their packages exist
-    only while the file is written."""
-
-    class CfgNode(dict):
-        """As yacs': a dict with attributes of its own."""
-
-    class ConfigDict(dict):
-        """As mmcv's, over addict's: its items are its arguments, itself its state."""
-
-        def __getnewargs__(self) -> tuple[Any, ...]:
-            return tuple(self.items())
-
-        def __getstate__(self) -> Any:
-            return self
-
-        def __setstate__(self, state: Any) -> None:
-            raise AssertionError("the file's own class must not be used")
-
-    class Config:
-        """As mmcv's: its state is a tuple."""
-
-        def __getstate__(self) -> tuple[Any, ...]:
-            return (ConfigDict(type="ViTAE"), "config.py", "text")
-
-        __setstate__ = ConfigDict.__setstate__
-
-    config = CfgNode(MODEL=CfgNode(TYPE="ViTAE", DEPTHS=[2, 2, 8, 2]), TAG=("a", 1, None, 0.5))
-    config.__dict__.update(__immutable__=True, __deprecated_keys__={"OLD"})
-    content = {
-        "epoch": 100,
-        "arch": "ViTAE_Window_NoShift_12_basic_stages4_14",
-        "state_dict": weights,
-        "state_dict_ema": {name: tensor * 0 for name, tensor in weights.items()},
-        "optimizer": {"state": {}, "param_groups": [{"lr": 5e-4, "betas": (0.9, 0.999)}]},
-        "args": argparse.Namespace(lr=5e-4, output=Path("out") / "x", best=np.float32(0.9)),
-        "config": config,
-        "meta": {"config": Config(), "classes": ConfigDict(a=1)},
-        "metric": np.float64(98.97),
-        "history": np.arange(3),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("yacs", "yacs.config", "mmcv", "mmcv.utils", "mmcv.utils.config"):
-            patch.setitem(sys.modules, name, types.ModuleType(name))
-        for one in (CfgNode, ConfigDict, Config):
-            name = "yacs.config" if one is CfgNode else "mmcv.utils.config"
-            one.__module__, one.__qualname__ = name, one.__name__
-            setattr(sys.modules[name], one.__name__, one)
-        torch.save(content, path)
-
-
-class Stranger:
-    """A class that no public file is known to hold."""
-
-
-def test_configurations_beside_the_tensors_are_read_as_inert(tmp_path: Path) -> None:
-    path = tmp_path / "rsp.pth"
-    rsp_file(path, prefixed(PLAIN, "backbone."))
-    before = set(torch.serialization.get_safe_globals())
-    assert "yacs" not in sys.modules
-    assert same(read_checkpoint(path), PLAIN)
-    assert "yacs" not in sys.modules
-    assert set(torch.serialization.get_safe_globals()) == before  # nothing stays allowed
-
-
-class Runs:
-    """Runs a command when it is unpickled freely."""
-
-    def __init__(self, call: Callable[..., Any], *args: Any) -> None:
-        self.call, self.args = call, args
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self.call, self.args
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_a_hostile_file_is_refused_and_does_not_run(tmp_path: Path, zipped: bool) -> None:
-    mark, path = tmp_path / "ran", tmp_path / "hostile.pth"
-    for call, args, name in (
-        (os.system, (f"touch {mark}",), r"(posix|nt)\.system"),
-        (eval, (f"open({str(mark)!r}, 'w')",), "eval"),
-        (open, (str(mark), "w"), r"_?io\.open|open"),
-        (getattr, (Runs(os.mkdir, str(mark)), "x"), r"getattr|mkdir"),
-    ):
-        for content in ({"state_dict": PLAIN, "config": Runs(call, *args)}, Runs(call, *args)):
-            torch.save(content, path, _use_new_zipfile_serialization=zipped)
-            with pytest.raises(InputError, match=rf"hostile\.pth: refused.* ({name}) .*safetensors"):
-                read_checkpoint(path)
-    assert not mark.exists()
-    torch.save({"state_dict": PLAIN, "config": Stranger()}, path)
-    with pytest.raises(InputError, match=r"asks for tests\.segmenters\.test_checkpoints\.Stranger"):
-        read_checkpoint(path)
-
-
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_broken_files_are_refused(tmp_path: Path) -> None:
-    """Cut or altered anywhere: tensors or one clear message, nothing else."""
-    generator = np.random.default_rng(0)
-    for name in ("zipped.pth", "legacy.pth", "a.safetensors"):
-        path = tmp_path / name
-        if name.endswith(".pth"):
-            torch.save(PLAIN, path, _use_new_zipfile_serialization=name == "zipped.pth")
-        else:
-            save_file(PLAIN, path)
-        whole = path.read_bytes()
-        refused = 0
-        for _ in range(60):
-            altered = bytearray(whole)
-            altered[int(generator.integers(len(whole)))] = int(generator.integers(256))
-            for data in (bytes(altered), whole[: int(generator.integers(len(whole)))]):
-                path.write_bytes(data)
-                try:
-                    read_checkpoint(path)
-                except InputError as error:
-                    refused += 1
-                    assert str(path) in str(error)
-        assert refused > 50  # every cut file but for its last bytes
-
-
-def test_files_without_tensors_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="expected a checkpoint file, found none"):
-        read_checkpoint(tmp_path / "none.pth")
-    for content, found in (({"net": {"a": torch.ones(1)}, "epoch": 1}, "the keys net, epoch"), ([1], "list")):
-        torch.save(content, tmp_path / "a.pth")
-        with pytest.raises(InputError, match=f"expected tensors, bare or under .*; found {found}"):
-            read_checkpoint(tmp_path / "a.pth")
-    torch.save({"module.a": torch.ones(1), "a": torch.ones(1)}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match="two tensors are called a"):
-        read_checkpoint(tmp_path / "a.pth")
+from tests.runtime.weight_files import prefixed, rsp_file, same
 
 
 class Small(nn.Module):
@@ -237,6 +64,10 @@ def test_a_file_that_does_not_fill_the_backbone_is_refused(tmp_path: Path) -> No
     for state, expected in (
         (wrong_shape, r"1 tensors have another shape \(stem\.weight: expected \[4, .*found \[8, 3, 3, 3\]"),
         (no_statistics, r"1 of the backbone's tensors are not in the file \(norm\.running_mean\)"),
+        (
+            {**content, "norm.weight": torch.full((4,), float("nan"))},
+            r"NaN or infinity in 1 of 6 tensors \(norm\.weight\)",
+        ),
         ({"other.weight": torch.ones(3)}, r"6 of the backbone's .*\(stem\.weight, stem\.bias, norm\.weight"),
     ):
         torch.save(state, path)

@@ -19,8 +19,16 @@ ENCODERS = {
         "CLIP-RS, clean pairs",
         "CLIP_Sem, trained on the clean pairs: CLIP-RS (1.5M) in Table 7",
     ),
-    "openai": ("CLIP", "OpenAI's weights, the start of all the others at the paper's scale (Fig. 6)"),
+    "openai": ("CLIP", "OpenAI's weights, from which CLIP-RS starts at the paper's scale (Fig. 6)"),
     "remoteclip": ("RemoteCLIP", "its authors' weights (Table 7)"),
+    "clip_rs_public": (
+        "CLIP-RS, public file",
+        "CLIP_RS.pt of huggingface.co/hy1111/CLIP-RS; no licence, and nothing ties it to the paper's authors",
+    ),
+    "before_pretraining": (
+        "CLIP before pretraining",
+        "random weights of the size of CLIP-RS, to show what pretraining does",
+    ),
 }
 MEASURES = {
     "text_recall_1": "Image to text, recall at 1",
@@ -33,6 +41,7 @@ MEASURES = {
     "similarity": "Mean similarity by CLIP_Sem",
     "share_distinct": "Share of distinct captions",
 }
+JUDGE = "a CLIP of another seed than CLIP_Sem"  # unless the stage names another
 COMPARED = tuple(MEASURES)[:5]  # of the encoders
 GROUPS = ("lowest", "middle", "highest")
 
@@ -96,6 +105,7 @@ def read(folders: Folders, licences: Mapping[str, tuple[str, bool]]) -> dict[str
         "pairs": _shown(refined, "score_before", "score_after"),
         "status": {name.replace("_", " "): count for name, count in metrics.get("status", {}).items()},
         "measures": _measures(metrics),
+        "judge": metrics.get("judge", JUDGE),
         "curves": figures.clip_training(curves),
         "encoders": [encoder(name, folder) for name, folder in folders.encoders.items()],
     }
