@@ -188,6 +188,8 @@ def _counts(data: Dataset, own: DatasetSettings, evaluation: Cut, training: Cut)
         "unknown_examples": {side: _examples(one) for side, one in cuts.items()},
         "class_shares": {side: _class_shares(data, one) for side, one in cuts.items()},
     }
+    if data.evaluation_labels:
+        counts["evaluation_labels"] = data.evaluation_labels
     return counts | {"beside_paper": beside_paper(counts)}
 
 

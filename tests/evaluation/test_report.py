@@ -26,6 +26,7 @@ POTSDAM = {
     "windows_excluded": {"evaluation": 21, "training": 0},
     "patches": {"train": 80, "test": 25},
     "tiles": {"train": 200, "val": 16},
+    "evaluation_labels": "eroded",
     "excluded": {"evaluation: flooded": 2, "evaluation: no labelled pixel": 3},
     "units_by_patch": 12,
     "beside_paper": [
@@ -148,6 +149,7 @@ def test_page_says_what_matters(html: str) -> None:
         "(significant after Holm, p = 0.020).",
         "has the lower SROCC in 2 comparisons with 1 model, listed below",
         "not recorded in this copy",
+        "Evaluated on these labels: eroded of Potsdam. Where they are eroded,",
     ):
         assert " ".join(text.split()) in " ".join(checker.text.split()), text
 

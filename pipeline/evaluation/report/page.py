@@ -96,6 +96,7 @@ def render(material: Material) -> str:
         comparison=_comparison(compared),
         losses=_losses(losses),
         accuracy=_accuracy(tables["table1"]),
+        labels=database.labels(material.counts),
         counts=database.patches(tables["table2"]),
         origins=database.origins(material.counts),
         quality=_quality(quality, paper["table3"]),

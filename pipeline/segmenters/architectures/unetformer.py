@@ -172,10 +172,9 @@ class UNetFormer(nn.Module):
         size = padded.shape[-2:]
         auxiliary = []
         if self.training:
-            grid = map8.shape[-2:]
-            # The maps are joined with corners aligned, unlike every other doubling here.
-            joined = upsample(deep32, *grid, align_corners=True) + upsample(deep16, *grid, align_corners=True)
-            joined = joined + deep8
+            rows, columns = map8.shape[-2:]
+            # The maps are joined with corners aligned, unlike all other upsampling here.
+            joined = sum((upsample(one, rows, columns, True) for one in (deep32, deep16)), deep8)
             auxiliary = [upsample(self.auxiliary(joined), *size)[..., :height, :width]]
         return Output(
             upsample(self.classify(features), *size)[..., :height, :width],
