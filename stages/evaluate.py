@@ -6,7 +6,7 @@ import pandas as pd
 
 from pipeline.baselines.registry import BASELINES
 from pipeline.commands.stage import Stage, run
-from pipeline.evaluation import comparison, coverage, figures, heldout, quality, splits, tables
+from pipeline.evaluation import classes, comparison, coverage, figures, heldout, quality, splits, tables
 from pipeline.evaluation.terminal import summary_table
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_table, write_json
@@ -27,7 +27,7 @@ def main(stage: Stage) -> None:
     index = read_table(
         stage.input("assemble_sqed", "index.parquet"),
         *("patch_id", "dataset", "subset", "unit", "split", "split_unit", "split_patch"),
-        *(f"{what}_{name}" for what in ("oa", "confidence") for name in methods),
+        *(f"{what}_{name}" for what in ("oa", "confidence", "confusion") for name in methods),
     )
     drawn = {"resamples": settings.resamples, "seed": settings.bootstrap_seed}
     test = heldout.read_held_out(index, methods, columns, **drawn)
@@ -58,6 +58,7 @@ def main(stage: Stage) -> None:
     tables.write(RESULTS, "splits", leak, splits.as_json(leak))
     tables.write(RESULTS, "comparison", compared.assign(split=parameters.split))
     tables.write(RESULTS, "reliability", tables.reliability(test, ours.mean(axis=0)))
+    tables.write(RESULTS, "classes", classes.scores(index, methods, facts))
     for name, frame in {"losses": lost, "coverage": held, "novelty": novelty, "scatter": points}.items():
         tables.write(RESULTS, name, frame)
     figures.scatter_grid(points).write(RESULTS / "figure5.png")

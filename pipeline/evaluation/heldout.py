@@ -46,15 +46,16 @@ class Model(NamedTuple):
 
 
 def read_facts(path: Path, datasets: Collection[str]) -> dict[str, dict[str, Any]]:
-    """RS-SQED's datasets.json, {data set: {title, subset (its column in the tables), ...}}, in this order.
+    """RS-SQED's datasets.json, {data set: {title, subset (its column in the tables), classes, ...}}, in this
+    order.
 
     Raises InputError where a data set is missing, or has the name of the mix.
     """
     facts = read_json(path)
-    missing = [name for name in datasets if not {"title", "subset"} <= set(facts.get(name, {}))]
+    missing = [name for name in datasets if not {"title", "subset", "classes"} <= set(facts.get(name, {}))]
     if missing:
         raise InputError(
-            f"{path}: expected title and subset of {', '.join(missing)}; run assemble_sqed again"
+            f"{path}: expected title, subset and classes of {', '.join(missing)}; run assemble_sqed again"
         )
     for name in datasets:
         if facts[name]["subset"] == MIX:

@@ -18,7 +18,7 @@ DIGITS = 4  # as the paper prints
 ROUNDED = [
     *("value", "low", "high", "sd", "gain", "gain_low", "gain_high", "p", "p_holm"),
     *("difference", "difference_low", "difference_high", "ours", "theirs"),
-    *("coverage", "coverage_patches", "width", "false_alarms", "detected"),
+    *("iou", "f1", "coverage", "coverage_patches", "width", "false_alarms", "detected"),
 ]
 NAMED = {7: "CLIP-RS (10M)"}  # what RS-SQA is called in a table of ablations, where not RS-SQA
 BINS = 10  # of the reliability curve

@@ -97,6 +97,7 @@ class Dataset(ABC):
     licence: str
     homepage: str
     flooded_ids: tuple[int, ...] = ()  # label ids that mark an image as flooded (FloodNet)
+    evaluation_labels: str = ""  # which of several kinds the evaluation side takes (ISPRS)
     resize_to_label: bool = False  # an image of another size than its label is resized to it
 
     @abstractmethod

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.dataset import IGNORE, RGB, Side, SourceImage, check_pairs
+from pipeline.scenes.dataset import IGNORE, RGB, Dataset, Side, SourceImage, check_pairs
 
+Labels = Literal["eroded", "full"]
 CLASSES = ("ImSurf", "Building", "LowVeg", "Tree", "Car", "Clutter")
 # True RGB. Tables that look swapped elsewhere (mmsegmentation, GeoSeg) work on BGR arrays.
 COLOURS: tuple[RGB, ...] = (
@@ -23,32 +25,49 @@ FOR_PARTICIPANTS = r"for_participants.*"
 FOR_ALL = r"^(?!.*for_participants).*"
 
 
-def pair(
-    title: str,
-    images: Mapping[str, Path],
-    labels: Mapping[str, Path],
-    eroded: Mapping[str, Path],
-    sides: Mapping[str, Side],
-    archives: str,
-) -> list[SourceImage]:
-    """Tiles with their labels: full ones in training, eroded ones (where distributed) in evaluation.
+class Isprs(Dataset):
+    """What both sets share. evaluation_labels: the kind that the evaluation side takes; label_archives: where
+    each kind is. The benchmark evaluates on eroded ones: a band round each object counts nowhere."""
 
-    The benchmark evaluates on labels whose object borders are ignored; a folder that has only full labels
-    still works, one that has eroded labels for a part of the evaluation tiles is half-there and an error.
+    subset = "ISPRS"
+    classes = CLASSES
+    colours = COLOURS
+    codes = CODES
+    licence = LICENCE
+    homepage = HOMEPAGE
+    label_archives: Mapping[Labels, str]
 
-    archives: where images and labels come from, for the error message.
-    """
-    for unit, path in sorted({**eroded, **labels, **images}.items()):
-        if unit not in sides:
-            raise InputError(f"{path}: {title} has no tile {unit}; its tiles are {', '.join(sides)}")
-    result = []
-    for side, split in SPLITS.items():
-        here = {unit: path for unit, path in images.items() if sides[unit] == side}
-        full = {unit: path for unit, path in labels.items() if sides[unit] == side}
-        without_border = {unit: path for unit, path in eroded.items() if sides[unit] == side}
-        chosen = without_border if side == "evaluation" and without_border else full
-        hint = f"every {side} tile needs an image and a label of the same kind; {archives}"
-        check_pairs(title, here, chosen, hint)
-        for unit, path in here.items():
-            result.append(SourceImage(unit, unit, path, chosen[unit], side, split=split))
-    return result
+    def __init__(self, evaluation_labels: Labels = "eroded") -> None:
+        self.evaluation_labels: Labels = evaluation_labels
+
+    def pair(
+        self,
+        images: Mapping[str, Path],
+        labels: Mapping[Labels, Mapping[str, Path]],
+        sides: Mapping[str, Side],
+        archives: str,
+    ) -> list[SourceImage]:
+        """Tiles with their labels: full ones in training, those of `evaluation_labels` in evaluation.
+
+        labels: of each kind, by tile; archives: where images and labels come from, for the error message.
+        Raises InputError on a tile that the data set does not have, and when an image has no label of the
+        kind that its side takes, or such a label no image.
+        """
+        for unit, path in sorted({**labels["eroded"], **labels["full"], **images}.items()):
+            if unit not in sides:
+                raise InputError(f"{path}: {self.title} has no tile {unit}; its tiles are {', '.join(sides)}")
+        result = []
+        for side, split in SPLITS.items():
+            here = {unit: path for unit, path in images.items() if sides[unit] == side}
+            kind: Labels = self.evaluation_labels if side == "evaluation" else "full"
+            chosen = {unit: path for unit, path in labels[kind].items() if sides[unit] == side}
+            hint = f"every {side} tile needs an image and its {kind} label, from {self.label_archives[kind]}"
+            if side == "evaluation":
+                hint += f", since prepare_scenes.evaluation_labels is {kind}"
+                other: Labels = "full" if kind == "eroded" else "eroded"
+                if here.keys() - chosen.keys() and here.keys() <= labels[other].keys():
+                    hint += f"; get them, or set that key to {other}, whose labels are here"
+            check_pairs(self.title, here, chosen, f"{hint}; {archives}")
+            for unit, path in here.items():
+                result.append(SourceImage(unit, unit, path, chosen[unit], side, split=split))
+        return result

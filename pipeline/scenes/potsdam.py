@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.runtime.errors import InputError
 from pipeline.scenes import isprs
-from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage
+from pipeline.scenes.dataset import OfficialSize, Side, SourceImage
 from pipeline.scenes.files import find
 
 IMAGE = "2_Ortho_RGB/top_potsdam_{unit}_RGB.tif"
@@ -37,19 +37,17 @@ SIDES: dict[str, Side] = {
 }
 
 
-class Potsdam(Dataset):
+class Potsdam(isprs.Isprs):
     """ISPRS Potsdam; unit: tile id such as `2_13`; the evaluation side is the 14 official test tiles."""
 
     name = "potsdam"
     title = "Potsdam"
-    subset = "ISPRS"
-    classes = isprs.CLASSES
-    colours = isprs.COLOURS
-    codes = isprs.CODES
     official_splits: Mapping[str, int] = {"train": 24, "test": 14}
     official_images: Mapping[Side, int] = {"training": 24, "evaluation": 14}
-    licence = isprs.LICENCE
-    homepage = isprs.HOMEPAGE
+    label_archives: Mapping[isprs.Labels, str] = {
+        "full": "5_Labels_all.zip",
+        "eroded": "5_Labels_all_noBoundary.zip",
+    }
 
     def list_images(self, root: Path) -> list[SourceImage]:
         tile, whole = r"/top_potsdam_(?P<key>\d+_\d+)", isprs.TIFF
@@ -64,7 +62,7 @@ class Potsdam(Dataset):
                     f"{path}: {self.title} tile {unit} is here in infrared, red and green only; expected "
                     "it in RGB, from 2_Ortho_RGB.zip (or 4_Ortho_RGBIR.zip, whose first three bands are that)"
                 )
-        result = isprs.pair(self.title, four_bands | images, labels, eroded, SIDES, ARCHIVES)
+        result = self.pair(four_bands | images, {"full": labels, "eroded": eroded}, SIDES, ARCHIVES)
         return [  # the fourth band is infrared, also where the file calls it alpha
             image if image.unit in images else replace(image, bands=(1, 2, 3), alpha=False)
             for image in result
@@ -74,5 +72,6 @@ class Potsdam(Dataset):
         return [OfficialSize(unit, unit, TILE, TILE) for unit in EVALUATION_UNITS]
 
     def layout(self, side: Side) -> str:
-        label = LABEL if side == "training" else f"{LABEL} or {ERODED_LABEL}"
+        eroded = side == "evaluation" and self.evaluation_labels == "eroded"
+        label = ERODED_LABEL if eroded else LABEL
         return f"expected {IMAGE} and {label}; {ARCHIVES}"

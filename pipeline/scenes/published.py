@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pipeline.scenes import loveda, potsdam, uavid, vaihingen
 from pipeline.scenes.dataset import Dataset
+from pipeline.scenes.isprs import Isprs
 from pipeline.scenes.registry import DATASETS
 
 Size = tuple[int, int]  # width, height in pixels
@@ -35,7 +36,14 @@ class Published(NamedTuple):
 
 def published(data: Dataset) -> Published | None:
     """What is public of this data set; None for one's own data and for another release."""
-    return PUBLISHED.get(data.name) if type(data) is type(DATASETS.get(data.name)) else None
+    if type(data) is not type(DATASETS.get(data.name)):
+        return None
+    facts = PUBLISHED[data.name]
+    if isinstance(data, Isprs) and data.evaluation_labels == "full":
+        eroded = data.label_archives["eroded"]
+        archives = [one._replace(needed=one.needed and one.name != eroded) for one in facts.archives]
+        return facts._replace(archives=tuple(archives))
+    return facts
 
 
 def _sequences(split: str) -> tuple[str, ...]:
@@ -52,7 +60,7 @@ PUBLISHED = {
         (
             Archive("2_Ortho_RGB.zip"),
             Archive("5_Labels_all.zip"),
-            Archive("5_Labels_all_noBoundary.zip", needed=False),
+            Archive("5_Labels_all_noBoundary.zip"),
             Archive("4_Ortho_RGBIR.zip", "c4a8f7d8c7196dd4eba4addd0aae10c1", needed=False),
         ),
         {"train": {(6000, 6000): 24}, "test": {(6000, 6000): 14}},
@@ -65,7 +73,7 @@ PUBLISHED = {
                 "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE.zip",
                 "4802dd6326e2727a352fb735be450277",
             ),
-            Archive("ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE.zip", needed=False),
+            Archive("ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE.zip"),
         ),
         {
             split: dict(Counter(vaihingen.SIZES[unit] for unit in units))

@@ -4,10 +4,11 @@ from pipeline.runtime.errors import InputError
 from pipeline.scenes.dataset import Dataset
 from pipeline.scenes.floodnet import FloodNet
 from pipeline.scenes.floodnet_challenge import FloodNetChallenge
+from pipeline.scenes.isprs import Isprs
 from pipeline.scenes.loveda import LoveDA
 from pipeline.scenes.own import Own
 from pipeline.scenes.potsdam import Potsdam
-from pipeline.scenes.settings import FloodNetChallengeSource, OwnSource, Source
+from pipeline.scenes.settings import FloodNetChallengeSource, IsprsSource, OwnSource, Source
 from pipeline.scenes.uavid import UAVid
 from pipeline.scenes.vaihingen import Vaihingen
 
@@ -32,4 +33,7 @@ def dataset(name: str, source: Source | None = None) -> Dataset:
         return FloodNetChallenge(source)
     if source is not None and source.reader != name:
         raise InputError(f"prepare_scenes.reader: expected {name} or own, found {source.reader}")
-    return DATASETS[name]
+    data = DATASETS[name]
+    if isinstance(source, IsprsSource) and isinstance(data, Isprs):
+        return type(data)(source.evaluation_labels)
+    return data

@@ -19,6 +19,16 @@ class Source(Settings):
     root: str = Field(min_length=1)
 
 
+class IsprsSource(Source):
+    """ISPRS Potsdam or Vaihingen, whose labels come in two kinds.
+
+    evaluation_labels: kind that the evaluation side takes; eroded: a band round each object counts nowhere.
+    The training side always takes the full ones.
+    """
+
+    evaluation_labels: Literal["eroded", "full"] = "eroded"
+
+
 class FloodNetChallengeSource(Source):
     """The challenge release of FloodNet (EARTHVISION 2021), whose labelled photos have no official test side.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.runtime.errors import InputError
 from pipeline.scenes import isprs
-from pipeline.scenes.dataset import Dataset, OfficialSize, Side, SourceImage
+from pipeline.scenes.dataset import OfficialSize, Side, SourceImage
 from pipeline.scenes.files import find
 
 IMAGE = "ISPRS_semantic_labeling_Vaihingen/top/top_mosaic_09cm_area{unit}.tif"
@@ -46,19 +46,17 @@ SIDES: dict[str, Side] = {
 }
 
 
-class Vaihingen(Dataset):
+class Vaihingen(isprs.Isprs):
     """ISPRS Vaihingen; unit: area number such as `38`; the evaluation side is the 17 official test tiles."""
 
     name = "vaihingen"
     title = "Vaihingen"
-    subset = "ISPRS"
-    classes = isprs.CLASSES
-    colours = isprs.COLOURS
-    codes = isprs.CODES
     official_splits: Mapping[str, int] = {"train": 16, "test": 17}
     official_images: Mapping[Side, int] = {"training": 16, "evaluation": 17}
-    licence = isprs.LICENCE
-    homepage = isprs.HOMEPAGE
+    label_archives: Mapping[isprs.Labels, str] = {
+        "full": "ISPRS_semantic_labeling_Vaihingen_ground_truth_COMPLETE.zip",
+        "eroded": "ISPRS_semantic_labeling_Vaihingen_ground_truth_eroded_COMPLETE.zip",
+    }
 
     def list_images(self, root: Path) -> list[SourceImage]:
         area = r"/top_mosaic_09cm_area(?P<key>\d+)"
@@ -72,7 +70,7 @@ class Vaihingen(Dataset):
         for unit in UNUSED_UNITS:
             labels.pop(unit, None)
             eroded.pop(unit, None)
-        return isprs.pair(self.title, images, labels, eroded, SIDES, ARCHIVES)
+        return self.pair(images, {"full": labels, "eroded": eroded}, SIDES, ARCHIVES)
 
     def _refuse_nameless(self, root: Path) -> None:
         """Raise InputError where tiles cannot be told from labels, since no folder is named `top`."""
@@ -88,5 +86,6 @@ class Vaihingen(Dataset):
         return [OfficialSize(unit, unit, *SIZES[unit]) for unit in EVALUATION_UNITS]
 
     def layout(self, side: Side) -> str:
-        label = LABEL if side == "training" else f"{LABEL} or {ERODED_LABEL}"
+        eroded = side == "evaluation" and self.evaluation_labels == "eroded"
+        label = ERODED_LABEL if eroded else LABEL
         return f"expected {IMAGE} and {label}; {ARCHIVES}"

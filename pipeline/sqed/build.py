@@ -197,6 +197,8 @@ def _counts(
     outside = {side: sum(found["outside"] for _, found in one.results) for side, one in cuts.items()}
     if any(outside.values()):
         counts["outside_pixels"] = outside  # transparent or no data: where there is none, nothing is said
+    if data.evaluation_labels:
+        counts["evaluation_labels"] = data.evaluation_labels
     return counts | {"beside_paper": beside_paper(counts)}
 
 

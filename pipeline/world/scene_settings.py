@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.runtime.settings import Settings
-from pipeline.scenes.settings import Source
+from pipeline.scenes.settings import IsprsSource, Source
 from pipeline.world.settings import Count, Positive, Scale
 
 
@@ -47,12 +47,12 @@ class MakeFloodnet(Make):
 # A data set as distributed: the real one below `root`, or, where `make` is given, the embedded world's.
 
 
-class PotsdamSource(Source):
+class PotsdamSource(IsprsSource):
     reader: Literal["potsdam"]
     make: MakePotsdam | None = None
 
 
-class VaihingenSource(Source):
+class VaihingenSource(IsprsSource):
     reader: Literal["vaihingen"]
     make: MakeVaihingen | None = None
 

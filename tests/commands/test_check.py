@@ -133,7 +133,7 @@ def test_all_sets_are_checked_although_the_first_fails(project: Project, scenes:
     }
     first, second, third = problems(out)
     assert first.startswith(f"Potsdam: folder {scenes / 'potsdam'} is missing; get 2_Ortho_RGB.zip")
-    assert "area38.tif" in second and "isprs.org" in second
+    assert "area38_noBoundary.tif" in second and "isprs.org" in second
     assert "evaluation side" in third and "uavid_val" in third and "https://uavid.nl" in third
     assert out.endswith("Not ready for profile embedded: Potsdam, Vaihingen, UAVid\n")
 

@@ -433,10 +433,14 @@ def test_within_is_drawn_by_data_set() -> None:
 def test_facts_of_the_data_sets(tmp_path: Path) -> None:
     path = tmp_path / "datasets.json"
     write_json(
-        path, {"dubai": {"title": "Dubai", "subset": "Dubai"}, "b": {"title": "B", "subset": "RS-SQED"}}
+        path,
+        {
+            "dubai": {"title": "Dubai", "subset": "Dubai", "classes": ["a"]},
+            "b": {"title": "B", "subset": "RS-SQED", "classes": ["a"]},
+        },
     )
-    assert read_facts(path, ["dubai"]) == {"dubai": {"title": "Dubai", "subset": "Dubai"}}
-    with pytest.raises(InputError, match=r"title and subset of loveda; run assemble_sqed again"):
+    assert read_facts(path, ["dubai"]) == {"dubai": {"title": "Dubai", "subset": "Dubai", "classes": ["a"]}}
+    with pytest.raises(InputError, match=r"title, subset and classes of loveda; run assemble_sqed again"):
         read_facts(path, ["dubai", "loveda"])
     with pytest.raises(InputError, match="b: the subset cannot be called RS-SQED"):
         read_facts(path, ["b"])

@@ -20,12 +20,14 @@ from tests.evaluation import results
 
 POTSDAM = {
     "title": "Potsdam",
+    "classes": ["Roof", "<Tree>"],
     "images": {"evaluation": 14, "evaluation_kept": 12, "training": 24, "training_kept": 24},
     "units": {"train": 9, "test": 3},
     "windows": {"evaluation": 126, "training": 216},
     "windows_excluded": {"evaluation": 21, "training": 0},
     "patches": {"train": 80, "test": 25},
     "tiles": {"train": 200, "val": 16},
+    "evaluation_labels": "eroded",
     "excluded": {"evaluation: flooded": 2, "evaluation: no labelled pixel": 3},
     "units_by_patch": 12,
     "beside_paper": [
@@ -35,6 +37,7 @@ POTSDAM = {
 }
 OWN = {
     "title": "Own",
+    "classes": ["x", "y"],
     "images": {"evaluation": 5, "evaluation_kept": 5, "training": 6, "training_kept": 6},
     "units": {"train": 4, "test": 1},
     "windows": {"evaluation": 5, "training": 6},
@@ -148,6 +151,7 @@ def test_page_says_what_matters(html: str) -> None:
         "(significant after Holm, p = 0.020).",
         "has the lower SROCC in 2 comparisons with 1 model, listed below",
         "not recorded in this copy",
+        "Evaluated on these labels: eroded of Potsdam. Where they are eroded,",
     ):
         assert " ".join(text.split()) in " ".join(checker.text.split()), text
 
@@ -257,6 +261,20 @@ def test_counts_stand_beside_the_paper(html: str) -> None:
     assert ["RS-SQED (evaluation)", "12 of 14", "126", "21", "105", reasons] in rows
     assert ["segmenters (training)", "24", "216", "0", "216", ""] in rows
     assert ["RS-SQED (evaluation)", "5", "5", "0", "5", ""] in rows
+
+
+def test_scores_of_the_classes_stand_below_table_1(html: str) -> None:
+    section = html.split('<h2 id="table1">')[1].split("</section>")[0]
+    rows = rows_of(section)
+    assert ["Method", "x", "y", "Mean"] in rows and ["Method", "Roof", "<Tree>", "Mean"] in rows
+    assert rows.count(["IoU"]) == rows.count(["F1"]) == 2
+    assert [results.METHODS[0], "0.7500", "–", "0.7500"] in rows
+    assert "highest mean IoU 0.750 (UperNet(RSP-ViTAEv2-S)); no labelled pixel of &lt;Tree&gt;" in section
+
+
+def test_scores_of_the_classes_that_are_missing_are_said_to_be(plain: Material) -> None:
+    rows = rows_of(render(plain))
+    assert ["IoU and F1 by class", "results/classes.csv is missing or has no row"] in rows
 
 
 def test_counts_without_a_comparison(plain: Material) -> None:

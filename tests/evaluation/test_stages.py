@@ -105,6 +105,10 @@ def test_own_and_published_data_sets_side_by_side() -> None:
     columns = ["RS-SQED", "ISPRS", "Dubai"]
     assert found["table1"]["dataset"].unique().tolist() == ["Potsdam", "Dubai"]
     assert set(found["table2"]["column"]) == set(columns)
+    assert len(found["classes"]) == 2 * len(METHODS) * 3 and found["classes"]["note"].isna().all()
+    both = found["classes"].merge(found["table1"], on=["dataset", "method"]).query("`class` == 'b'")
+    # a is never wrong, and b is right as often as the accuracy says
+    assert both["iou"].tolist() == pytest.approx(both["value"].tolist(), abs=1e-3)
     own = found["table2"].set_index("column").loc["Dubai"]
     assert (own["patches"], own["test"], own["test_units"]) == (80, 16, 2) and pd.isna(own["paper"])
     for table in ("table3", "table4"):

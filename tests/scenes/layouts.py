@@ -56,10 +56,15 @@ def write_pair(name: str, image: Path, label: Path | None, seed: int, width: int
 
 
 def write_isprs(root: Path, name: str, units: Iterable[str] | None = None, side: int = SIDE) -> Path:
+    """Labels of both kinds; the eroded ones are black in their first column."""
     facts = {"potsdam": potsdam, "vaihingen": vaihingen}[name]
     for seed, unit in enumerate(units or (*facts.TRAINING_UNITS, *facts.EVALUATION_UNITS)):
-        label = root / facts.LABEL.format(unit=unit)
+        label, eroded = (root / path.format(unit=unit) for path in (facts.LABEL, facts.ERODED_LABEL))
         write_pair(name, root / facts.IMAGE.format(unit=unit), label, seed, side, side + 8)
+        pixels = np.array(Image.open(label))
+        pixels[:, 0] = 0
+        eroded.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(eroded)
     return root
 
 
@@ -251,7 +256,6 @@ def area_9(root: Path) -> None:
     label = root / vaihingen.LABEL.format(unit="9")
     shutil.copy(root / vaihingen.LABEL.format(unit="10"), label)
     eroded = root / vaihingen.ERODED_LABEL.format(unit="9")
-    eroded.parent.mkdir()
     shutil.copy(label, eroded)
 
 

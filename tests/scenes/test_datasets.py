@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from PIL import Image
 from pipeline.runtime.errors import InputError
 from pipeline.scenes import loveda, potsdam, uavid, vaihingen
 from pipeline.scenes.dataset import IGNORE, Dataset, SourceImage, natural
+from pipeline.scenes.published import published
 from pipeline.scenes.reading import read_image, read_label
 from pipeline.scenes.registry import dataset
+from pipeline.world.scene_settings import PotsdamSource, VaihingenSource
 from tests.scenes import layouts
 from tests.scenes.layouts import READERS
 
@@ -191,45 +194,97 @@ def test_a_name_that_no_patch_can_have_is_an_error(tmp_path: Path) -> None:
         dataset("floodnet").images(root)
 
 
+def isprs(reader: str, **chosen: Any) -> Dataset:
+    """As configs/<profile>/<name>.yaml describes it."""
+    source = {"potsdam": PotsdamSource, "vaihingen": VaihingenSource}[reader]
+    return dataset(reader, source(reader=reader, root="data", **chosen))
+
+
 @pytest.mark.parametrize("reader", ["potsdam", "vaihingen"])
-def test_isprs_evaluation_takes_eroded_labels_where_there_are_some(tmp_path: Path, reader: str) -> None:
+def test_isprs_evaluation_takes_the_kind_of_label_that_was_chosen(tmp_path: Path, reader: str) -> None:
+    """Whichever kinds lie there; training takes full labels always."""
+    root = layouts.write_isprs(tmp_path, reader)
+    for data, kind in (
+        (dataset(reader), "eroded"),
+        (isprs(reader), "eroded"),
+        (isprs(reader, evaluation_labels="eroded"), "eroded"),
+        (isprs(reader, evaluation_labels="full"), "full"),
+    ):
+        assert data.evaluation_labels == kind
+        for image in data.images(root):
+            assert image.label is not None
+            eroded = image.side == "evaluation" and kind == "eroded"
+            assert ("noBoundary" in image.label.name) == eroded
+            ignored = data.decode_label(read_label(image.label, coloured=True)).indices == IGNORE
+            assert ignored[:, 0].all() == eroded and not ignored[:, 1:].any()
     module = {"potsdam": potsdam, "vaihingen": vaihingen}[reader]
-    root = layouts.write_isprs(tmp_path / "root", reader)
-    for unit in (*module.TRAINING_UNITS, *module.EVALUATION_UNITS):
-        path = root / module.ERODED_LABEL.format(unit=unit)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8)).save(path)
-    for image in dataset(reader).images(root):
-        assert image.label is not None
-        assert ("noBoundary" in image.label.name) == (image.side == "evaluation")
-    folder = (root / module.ERODED_LABEL).parent
-    shutil.copytree(folder, tmp_path / "aside")
-    layouts.pack(folder, root / "eroded.zip", keep_name=False)
-    zipped = {image.label.parent.name for image in dataset(reader).images(root, "evaluation") if image.label}
+    layouts.pack((root / module.ERODED_LABEL).parent, root / "eroded.zip", keep_name=False)
+    zipped = {image.label.parent.name for image in isprs(reader).images(root, "evaluation") if image.label}
     assert zipped == {"eroded.zip"}
-    (root / "eroded.zip").unlink()
-    (tmp_path / "aside").rename(folder)
-    lost = module.EVALUATION_UNITS[0]
-    (root / module.ERODED_LABEL.format(unit=lost)).unlink()
-    with pytest.raises(InputError, match=rf"1 image without label: .*{lost}\D.*same kind"):
-        dataset(reader).images(root)
 
 
 @pytest.mark.parametrize(
-    ("reader", "archive"),
-    [("potsdam", "5_Labels_all.zip"), ("vaihingen", "_ground_truth_COMPLETE.zip")],
+    ("reader", "full", "eroded"),
+    [
+        ("potsdam", "5_Labels_all.zip", "5_Labels_all_noBoundary.zip"),
+        ("vaihingen", "_ground_truth_COMPLETE.zip", "_ground_truth_eroded_COMPLETE.zip"),
+    ],
 )
-def test_participants_labels_are_not_enough_for_the_evaluation_side(
-    tmp_path: Path, reader: str, archive: str
+def test_isprs_labels_of_the_other_kind_are_never_taken_instead(
+    tmp_path: Path, reader: str, full: str, eroded: str
 ) -> None:
     module = {"potsdam": potsdam, "vaihingen": vaihingen}[reader]
     root = layouts.write_isprs(tmp_path, reader)
-    (root / module.LABEL).parent.rename(root / "labels_for_participants")
-    for unit in module.EVALUATION_UNITS:
-        (root / "labels_for_participants" / Path(module.LABEL.format(unit=unit)).name).unlink()
+    first, *others = module.EVALUATION_UNITS
+    (root / module.ERODED_LABEL.format(unit=first)).unlink()
+    cure = rf"from \S*{eroded}, since prepare_scenes.evaluation_labels is eroded; get them, or set .* to full"
+    with pytest.raises(InputError, match=rf"1 image without label: .*{first}\D.*{cure}"):
+        isprs(reader).images(root)
+    for unit in others:
+        (root / module.ERODED_LABEL.format(unit=unit)).unlink()
+    with pytest.raises(InputError, match=rf"{len(others) + 1} image without label: .*{cure}"):
+        isprs(reader).images(root)
+    isprs(reader, evaluation_labels="full").images(root)
+    (root / module.LABEL.format(unit=first)).unlink()
+    chosen = rf"from \S*{full}, since prepare_scenes.evaluation_labels is full; images are in"
+    with pytest.raises(InputError, match=rf"1 image without label: .*{first}\D.*{chosen}"):
+        isprs(reader, evaluation_labels="full").images(root)
+
+
+@pytest.mark.parametrize(("reader", "evaluation"), [("potsdam", 14), ("vaihingen", 17)])
+def test_isprs_archives_that_the_choice_does_not_need(reader: str, evaluation: int) -> None:
+    needed = {}
+    for kind in ("eroded", "full"):
+        facts = published(isprs(reader, evaluation_labels=kind))
+        assert facts is not None and len(facts.keys["test"]) == evaluation
+        needed[kind] = {archive.name for archive in facts.archives if archive.needed}
+    (extra,) = needed["eroded"] - needed["full"]
+    assert needed["full"] < needed["eroded"] and ("noBoundary" in extra or "eroded" in extra)
+
+
+@pytest.mark.parametrize(
+    ("reader", "kind", "archive"),
+    [
+        ("potsdam", "full", "5_Labels_all.zip"),
+        ("potsdam", "eroded", "5_Labels_all_noBoundary.zip"),
+        ("vaihingen", "full", "_ground_truth_COMPLETE.zip"),
+        ("vaihingen", "eroded", "_ground_truth_eroded_COMPLETE.zip"),
+    ],
+)
+def test_participants_labels_are_not_enough_for_the_evaluation_side(
+    tmp_path: Path, reader: str, kind: str, archive: str
+) -> None:
+    module = {"potsdam": potsdam, "vaihingen": vaihingen}[reader]
+    root = layouts.write_isprs(tmp_path, reader)
+    for path in (module.LABEL, module.ERODED_LABEL):
+        folder = root / f"{Path(path).parent.name}_for_participants"
+        (root / path).parent.rename(folder)
+        for unit in module.EVALUATION_UNITS:
+            (folder / Path(path.format(unit=unit)).name).unlink()
     count = len(module.EVALUATION_UNITS)
-    with pytest.raises(InputError, match=f"{count} image without label.*{archive}"):
-        dataset(reader).images(root)
+    with pytest.raises(InputError, match=f"{count} image without label.*{archive}, since") as error:
+        isprs(reader, evaluation_labels=kind).images(root)
+    assert "set that key" not in str(error.value)  # the other kind is not there either
 
 
 def test_vaihingen_without_a_folder_top_cannot_be_told_apart(tmp_path: Path) -> None:
@@ -242,6 +297,7 @@ def test_vaihingen_without_a_folder_top_cannot_be_told_apart(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"found 33 files .*ISPRS_semantic_labeling_Vaihingen.zip"):
         dataset("vaihingen").images(root)
     shutil.rmtree(labels)
+    shutil.rmtree((root / vaihingen.ERODED_LABEL).parent)
     with pytest.raises(InputError, match="no image of the training side"):
         dataset("vaihingen").images(root)
 

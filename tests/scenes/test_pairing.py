@@ -96,6 +96,7 @@ FLIPS = {
 @pytest.mark.parametrize("which", ["image", "label"])
 @pytest.mark.parametrize("flip", list(FLIPS))
 def test_pictures_stored_in_another_order_are_read_north_up(tmp_path: Path, flip: str, which: str) -> None:
+    order: Any
     order, transform = FLIPS[flip]
     flipped: dict[str, Any] = {"crs": "EPSG:32633", "transform": transform}
     write_tiff(tmp_path / "a.tif", SHOWN[order] if which == "image" else SHOWN,
@@ -132,7 +133,8 @@ def test_ground_must_agree_to_half_a_pixel(tmp_path: Path) -> None:
 
 def test_what_lacks_a_georeference_is_paired_by_place(tmp_path: Path) -> None:
     write_tiff(tmp_path / "a.tif", SHOWN, **GRID)
-    for options in ({}, {"crs": "EPSG:4326"}):
+    nothing: dict[str, Any] = {}
+    for options in (nothing, {"crs": "EPSG:4326"}):
         write_tiff(tmp_path / "b.tif", TRUTH, **options)
         assert agree(own(**IDS), pair(tmp_path, "a.tif", "b.tif"))
     write_tiff(tmp_path / "b.tif", TRUTH, transform=HERE)  # a transform alone is compared with the other's

@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from pipeline.runtime.errors import InputError
-from pipeline.segmenters.architectures.unetformer import WINDOW, GlobalLocalAttention
+from pipeline.segmenters.architectures.unetformer import WINDOW, FeatureRefinement, GlobalLocalAttention
 from pipeline.segmenters.blocks import LinearAttention, crop_map, pad_bottom_right
 from pipeline.segmenters.build import architecture_files, build, load, save
 from pipeline.segmenters.data import normalise
@@ -110,6 +111,69 @@ def test_window_attention_is_softmax_attention_within_windows() -> None:
                     scores[i, j] += block.position_bias[down * (2 * WINDOW - 1) + right, head]
             expected = (scores.softmax(1) @ v).T.reshape(8, 8, 8)
             torch.testing.assert_close(found[0, head * 8 : head * 8 + 8, cut[0], cut[1]], expected)
+
+
+def test_unetformer_has_the_published_parameters_to_the_last_one() -> None:
+    model = build("unetformer", 6)
+    assert sum(one.numel() for one in model.parameters()) == 11_724_894
+
+
+def batch_norm(x: Tensor, norm: nn.Module) -> Tensor:
+    """As in training: by the batch's own mean and variance."""
+    mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), correction=0, keepdim=True)
+    scale, shift = (one[:, None, None] for one in (norm.weight, norm.bias))
+    return (x - mean) / (variance + 1e-5).sqrt() * scale + shift
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    """Weights in float64, those of the norms included, which start as 1 and 0."""
+    for parameter in module.double().parameters():
+        parameter.data.normal_(0.1, 0.3)
+    return module.train()
+
+
+def test_unetformer_refinement_head_in_training() -> None:
+    """Against the published description: fused maps, two gates, depthwise convolution, norm, pointwise
+    convolution with nothing behind it, shortcut, ReLU6."""
+    torch.manual_seed(0)
+    head = randomise(FeatureRefinement(24, 32))
+    deep, encoder = torch.randn(2, 32, 5, 6).double(), torch.randn(2, 24, 10, 12).double()
+    shares = head.fuse.weights.relu() / (head.fuse.weights.relu().sum() + 1e-8)
+    doubled = F.interpolate(deep, scale_factor=2, mode="bilinear", align_corners=False)
+    x = shares[0] * F.conv2d(encoder, head.fuse.match.weight) + shares[1] * doubled
+    x = batch_norm(F.conv2d(x, head.fuse.smooth[0].weight, padding=1), head.fuse.smooth[1]).clamp(0, 6)
+    spatial = F.conv2d(x, head.spatial_gate.weight, head.spatial_gate.bias, padding=1, groups=32)
+    channel = F.conv2d(x.mean((2, 3), keepdim=True), head.channel_gate[1].weight).clamp(0, 6)
+    channel = F.conv2d(channel, head.channel_gate[3].weight)
+    gated = x / (1 + (-spatial).exp()) + x / (1 + (-channel).exp())
+    depthwise, norm, pointwise = head.project
+    refined = batch_norm(F.conv2d(gated, depthwise.weight, padding=1, groups=32), norm)
+    shortcut = batch_norm(F.conv2d(x, head.shortcut[0].weight), head.shortcut[1])
+    expected = (F.conv2d(refined, pointwise.weight) + shortcut).clamp(0, 6)
+    torch.testing.assert_close(head(deep, encoder), expected)
+
+
+def test_unetformer_auxiliary_head_in_training() -> None:
+    """Against the published description: the maps of the three blocks, joined at 1/8 with corners aligned,
+    3x3 convolution, norm, ReLU6, class convolution without bias, bilinear to the image's size."""
+    torch.manual_seed(0)
+    model = randomise(build("unetformer", 3, width=0.25, depth=0.5))
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout | nn.Dropout2d):
+            assert layer.p == 0.1
+            layer.p = 0.0
+    maps: list[Tensor] = []
+    for block in (model.block32, model.block16, model.block8):
+        block.register_forward_hook(lambda *one: maps.append(one[2]))
+    _, _, (found,) = model(torch.randn(2, 3, 64, 96).double())
+    assert [one.shape[2:] for one in maps] == [(2, 3), (4, 6), (8, 12)]
+    joined = sum(nn.UpsamplingBilinear2d(size=(8, 12))(one) for one in maps)
+    (convolution, norm, _), _, classify = model.auxiliary
+    assert classify.bias is None and model.classify[1].bias is None
+    hidden = batch_norm(F.conv2d(joined, convolution.weight, padding=1), norm).clamp(0, 6)
+    logits = F.conv2d(hidden, classify.weight)
+    expected = F.interpolate(logits, size=(64, 96), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(found, expected)
 
 
 def test_unetformer_weights_of_fusion_start_equal_and_sum_to_one() -> None:

@@ -59,6 +59,15 @@ def test_multi_attention_starts_as_twice_its_input_and_sums_in_float32() -> None
     torch.testing.assert_close(inside, block(x), rtol=0, atol=0)
 
 
+def test_manet_leaves_out_the_biases_that_a_norm_takes_away() -> None:
+    """The authors' decoder has one for each channel of a batch norm; with them the sizes are equal."""
+    with torch.device("meta"):
+        decoders = [one for name, one in MANet(6).named_children() if name.startswith("decode")]
+    layers = [layer for decoder in decoders for layer in decoder.modules()]
+    assert not any(one.bias for one in layers if isinstance(one, nn.Conv2d | nn.ConvTranspose2d))
+    assert sum(one.num_features for one in layers if isinstance(one, nn.BatchNorm2d)) == 3968
+
+
 def test_banet_starts_with_the_square_of_the_fused_map_and_abcnet_with_none_of_it() -> None:
     """gamma is 0: BANet's attention then returns its input, ABCNet's returns 0."""
     torch.manual_seed(0)

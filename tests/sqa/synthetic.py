@@ -17,6 +17,7 @@ SUBSETS = {
 }
 WIDTHS = {"abcnet": 24, "unetformer": 16, "banet": 8, "dcswin": 12}  # C1 of each method
 SEMANTIC_WIDTH = 64
+PIXELS = 1000  # of each class in a patch
 
 
 def write_sqed(
@@ -65,12 +66,18 @@ def write_sqed(
         causes = np.column_stack([damage, np.abs(damage), level + 0.3 * rng.normal(size=number)])
         feature = np.maximum(causes @ mixing + 0.3 * rng.normal(size=(number, WIDTHS[method])), 0) * 5
         index[f"oa_{method}"], index[f"confidence_{method}"] = accuracy, confidence
+        right = (accuracy * PIXELS).astype(int)  # of two classes with as many pixels, the first always right
+        wrong = PIXELS - right
+        index[f"confusion_{method}"] = list(np.stack([PIXELS + 0 * right, 0 * right, wrong, right], axis=1))
         path = root / f"assemble_sqed/methods/{method}.parquet"
         said = {"confidence": confidence, "entropy": 1 - confidence}
         deviation = list(np.abs(feature).astype(np.float32) / 2)
         write_table(path, _features(index["patch_id"], feature, oa=accuracy, deviation=deviation, **said))
     write_table(root / "assemble_sqed/index.parquet", index)
-    facts = {name: {"title": name.title(), "subset": SUBSETS.get(name, name.title())} for name in datasets}
+    facts = {
+        name: {"title": name.title(), "subset": SUBSETS.get(name, name.title()), "classes": ["a", "b"]}
+        for name in datasets
+    }
     write_json(root / "assemble_sqed/datasets.json", facts)
     return index
 

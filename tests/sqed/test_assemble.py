@@ -72,6 +72,8 @@ def write_set(root: Path, name: str, number: int, units: int) -> None:
     for method, table in tables.items():
         write_table(labelled / f"{method}.parquet", pd.DataFrame(table))
     facts = {"dataset": name, "title": title, "subset": subset, "licence": licence, "homepage": "https://h"}
+    if name == "potsdam":
+        facts["evaluation_labels"] = "eroded"
     counts: dict[str, Any] = {
         **{"classes": list("abcd"[:classes]), "colours": [[1, 2, 3]] * classes},
         **{
@@ -160,6 +162,10 @@ def test_card(tmp_path: Path, sources: Path) -> None:
     assert "| Dubai \\| own | evaluation: flooded | 6 |" in lines
     assert "| Potsdam | 2 | 2 |" in lines  # both test patches by patch have neighbours in training
     assert "The patches of Potsdam were drawn" in card
+    (chosen,) = (line for line in lines if line.startswith("Labels of "))
+    assert chosen == (
+        "Labels of Potsdam: eroded, so the borders of objects count nowhere, as in the ISPRS benchmark."
+    )
     assert "no: everybody gets them at the source |" in card
     means = index.groupby("dataset")["oa_abcnet"].mean()
     assert f"| ABCNet | {means['potsdam']:.4f} | {means['dubai']:.4f} |" in lines

@@ -29,6 +29,7 @@ from pipeline.sqed.build import build
 from pipeline.sqed.cutting import Cutter, forget_copies
 from pipeline.sqed.settings import BuildSqedSettings, DatasetSettings
 from pipeline.sqed.tiling import Window
+from pipeline.world.scene_settings import PotsdamSource
 from tests.scenes import layouts
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +122,23 @@ def test_counts_stand_beside_the_papers(tmp_path: Path) -> None:
     assert counts["source_images"] == {"evaluation": 17, "training": 16}
     own = run("vaihingen", tmp_path / "source", tmp_path / "own")
     assert own["beside_paper"] == []
+
+
+def test_the_kind_of_isprs_labels_is_kept_and_weighs(tmp_path: Path) -> None:
+    """Eroded labels here ignore one column of each tile, and the training side none."""
+    root = layouts.write_isprs(tmp_path / "source", "potsdam")
+    ignored = {}
+    for kind in ("eroded", "full"):
+        source = PotsdamSource(reader="potsdam", root="data", evaluation_labels=kind)
+        counts = run(dataset("potsdam", source), root, tmp_path / kind, patch=TILE | {"size": 8, "stride": 8})
+        assert counts["evaluation_labels"] == kind
+        patches = read_table(tmp_path / kind / "patches.parquet")
+        ignored[kind] = patches.groupby("unit")["valid"].agg(lambda shares: (1 - shares).sum() * 64).unique()
+        tiles = read_table(tmp_path / kind / "training.parquet")
+        assert tiles["valid"].eq(1).all()
+    assert ignored["full"].tolist() == [0] and ignored["eroded"].tolist() == [40]
+    loveda = run("loveda", layouts.write_loveda(tmp_path / "loveda"), tmp_path / "other")
+    assert "evaluation_labels" not in loveda
 
 
 RULES: dict[str, dict[str, Any]] = {
@@ -293,7 +311,7 @@ def test_units_without_a_patch_are_not_drawn(tmp_path: Path) -> None:
 
 def test_unknown_colours_are_counted_and_too_many_are_an_error(tmp_path: Path) -> None:
     root = layouts.write_isprs(tmp_path / "source", "potsdam")
-    path = root / "5_Labels_all" / "top_potsdam_2_13_label.tif"
+    path = root / "5_Labels_all_noBoundary" / "top_potsdam_2_13_label_noBoundary.tif"
     label = np.array(Image.open(path))
     label[0, :5] = (252, 255, 0)
     Image.fromarray(label).save(path)
@@ -302,7 +320,7 @@ def test_unknown_colours_are_counted_and_too_many_are_an_error(tmp_path: Path) -
     assert counts["unknown_examples"] == {"evaluation": [[252, 255, 0]], "training": []}
     label[:10] = (252, 255, 0)
     Image.fromarray(label).save(path)
-    with pytest.raises(InputError, match=r"2_13_label.tif: 320 of 1280 .* 252, 255, 0"):
+    with pytest.raises(InputError, match=r"2_13_label_noBoundary.tif: 320 of 1280 .* 252, 255, 0"):
         run("potsdam", root, tmp_path / "again")
 
 
@@ -383,7 +401,7 @@ def test_an_incomplete_archive_is_an_error_where_all_images_are_wanted(tmp_path:
     complete = SHARED.model_copy(update={"complete": True})
     root = layouts.write_isprs(tmp_path / "source", "vaihingen")
     run("vaihingen", root, tmp_path / "whole", complete)
-    for path in root.rglob("top_mosaic_09cm_area38.tif"):
+    for path in root.rglob("top_mosaic_09cm_area38*.tif"):
         path.unlink()
     with pytest.raises(InputError, match=r"all 17 images of the evaluation side .* found 16"):
         run("vaihingen", root, tmp_path / "half", complete)

@@ -29,6 +29,15 @@ def patches(table2: pd.DataFrame) -> list[dict[Any, Any]]:
     return table2.assign(paper=table2["paper"].astype(object).where(known, None)).to_dict("records")
 
 
+def labels(counts: Counts) -> str:
+    """Which labels the accuracies are of, where a data set has several kinds; empty where none has."""
+    kinds = {one["title"]: one["evaluation_labels"] for one in counts.values() if "evaluation_labels" in one}
+    if not kinds:
+        return ""
+    named = ", ".join(f"{kind} of {title}" for title, kind in kinds.items())
+    return f"Evaluated on these labels: {named}. Where they are eroded, the borders of objects count nowhere."
+
+
 def beside_paper(counts: Counts) -> list[tuple[str, list[dict[str, Any]]]] | None:
     """Title of a data set -> its rows (what, here, paper, why); None where none is the paper's."""
     found = [(one["title"], one["beside_paper"]) for one in counts.values() if one["beside_paper"]]

@@ -11,7 +11,7 @@ from pipeline.evaluation.comparison import METRICS, OURS
 from pipeline.evaluation.heldout import MIX
 from pipeline.evaluation.printed import printed
 from pipeline.evaluation.quality import PRINTED, RAW
-from pipeline.evaluation.report import database, departures, doubtful, leak, runs, trust, words
+from pipeline.evaluation.report import classes, database, departures, doubtful, leak, runs, trust, words
 from pipeline.evaluation.report.cells import EMPTY, Cell, Grid, Row, grid, grouped, mark_best, read_cells
 from pipeline.evaluation.report.cells import with_printed as beside
 from pipeline.evaluation.report.templates import fill
@@ -20,6 +20,7 @@ from pipeline.runtime.files import read_table
 
 REQUIRED = ("table1", "table2", "table3", "table4", "comparison", "scatter", "splits")
 OPTIONAL = {  # what the page shows of it
+    "classes": "IoU and F1 by class",
     "table5": "Table 5 (design)",
     "table6": "Table 6 (loss)",
     "table7": "Table 7 (encoders)",
@@ -76,6 +77,7 @@ def render(material: Material) -> str:
     columns = list(dict.fromkeys(quality["column"]))
     methods = list(dict.fromkeys(quality["method"]))
     paper = {name: _printed(name, columns) for name in ("table3", *PRECISION) if name in tables}
+    names = {one["title"]: one["classes"] for one in material.counts.values()}
     losses = tables.get("losses", pd.DataFrame())
     shown = {
         "beside": database.beside_paper(material.counts),
@@ -96,6 +98,8 @@ def render(material: Material) -> str:
         comparison=_comparison(compared),
         losses=_losses(losses),
         accuracy=_accuracy(tables["table1"]),
+        labels=database.labels(material.counts),
+        classes=classes.tables(tables["classes"], names) if "classes" in tables else [],
         counts=database.patches(tables["table2"]),
         origins=database.origins(material.counts),
         quality=_quality(quality, paper["table3"]),
@@ -114,7 +118,7 @@ def render(material: Material) -> str:
         begin=runs.BEGIN,
         end=runs.END,
         absent=_absent(material, tables, shown),
-        gaps=_gaps(*(tables[name] for name in ("table1", "table3", *PRECISION) if name in tables)),
+        gaps=_gaps(*(tables[name] for name in ("table1", "classes", "table3", *PRECISION) if name in tables)),
         **shown,
     )
 

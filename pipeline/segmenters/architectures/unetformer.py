@@ -125,7 +125,7 @@ class FeatureRefinement(nn.Module):
             nn.Conv2d(squeezed, channels, 1, bias=False),
         )
         self.shortcut = conv_norm(channels, channels, 1)
-        self.project = nn.Sequential(separable_conv_norm(channels, channels, 3), nn.BatchNorm2d(channels))
+        self.project = separable_conv_norm(channels, channels, 3)
 
     def forward(self, deep: Tensor, encoder: Tensor) -> Tensor:
         x = self.fuse(deep, encoder)
@@ -154,11 +154,11 @@ class UNetFormer(nn.Module):
         self.block8 = Block(channels)
         self.refine4 = FeatureRefinement(wide4, channels)
         self.head = conv_norm(channels, channels, 3, activation=nn.ReLU6)
-        self.classify = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(channels, classes, 1))
+        self.classify = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(channels, classes, 1, bias=False))
         self.auxiliary = nn.Sequential(
             conv_norm(channels, channels, 3, activation=nn.ReLU6),
             nn.Dropout(0.1),
-            nn.Conv2d(channels, classes, 1),
+            nn.Conv2d(channels, classes, 1, bias=False),
         )
 
     def forward(self, images: Tensor) -> Output:
@@ -172,8 +172,9 @@ class UNetFormer(nn.Module):
         size = padded.shape[-2:]
         auxiliary = []
         if self.training:
-            grid = map8.shape[-2:]
-            joined = upsample(deep32, *grid) + upsample(deep16, *grid) + deep8
+            rows, columns = map8.shape[-2:]
+            # The maps are joined with corners aligned, unlike all other upsampling here.
+            joined = sum((upsample(one, rows, columns, True) for one in (deep32, deep16)), deep8)
             auxiliary = [upsample(self.auxiliary(joined), *size)[..., :height, :width]]
         return Output(
             upsample(self.classify(features), *size)[..., :height, :width],
