@@ -381,6 +381,7 @@ def test_transparent_pixels_are_black_and_ignored_as_padding_is(tmp_path: Path) 
     assert counts["outside_pixels"] == {"evaluation": 0, "training": 17 * pixels.shape[1] + int(hole.sum())}
     table = read_table(tmp_path / "out/training.parquet")
     beyond = {"0": alpha == 0, "1": hole}
+    row: Any
     for row in table.itertuples():
         shown, target = (
             np.asarray(Image.open(tmp_path / folder / "training" / kind / f"{row.tile_id}.png"))
