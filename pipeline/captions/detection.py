@@ -14,26 +14,20 @@ sets with a form of their own (AU-AIR, CARPK, HRSC, LEVIR, Stanford Drone) are r
 
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from pipeline.captions.annotations import ENDINGS, PARSERS, positive
 from pipeline.captions.boxes import Box, caption_boxes
 from pipeline.captions.classes import spell
-from pipeline.captions.items import IMAGES, Item, Span, file_item, read_annotation, require, spans
+from pipeline.captions.items import IMAGES, Item, Span, file_item, require, spans
 from pipeline.captions.settings import BoxSource
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json
-
-VISDRONE = (
-    "", "pedestrian", "person", "bicycle", "car", "van", "truck", "tricycle", "awning tricycle", "bus",
-    "motorcycle", "other vehicle",
-)  # fmt: skip  # 0: ignored regions; 2: "people", who sit or ride; 10: "motor"; 11: "others"
-ENDINGS = {"voc": ".xml", "dota": ".txt", "visdrone": ".txt"}
-Found = tuple[list[Box], int | None, int | None]  # boxes, and the image's width and height where they stand
 
 
 class _Image(NamedTuple):
@@ -97,55 +91,6 @@ def _images(root: Path, source: BoxSource) -> list[_Image]:
     return [_Image(*stems.get(stem, ("", stem)), notes.get(stem)) for stem in wanted]
 
 
-def parse_voc(path: Path) -> Found:
-    """Boxes, width and height of a Pascal VOC file; ValueError when a part is missing or no number."""
-    tree = ElementTree.fromstring(read_annotation(path))
-
-    def number(parent: ElementTree.Element, place: str) -> float:
-        return float(parent.findtext(place) or "missing")
-
-    boxes = []
-    for entry in tree.iter("object"):
-        corners = [number(entry, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
-        boxes.append(Box(spell(entry.findtext("name") or ""), *corners))
-    width, height = int(number(tree, "size/width")), int(number(tree, "size/height"))
-    return boxes, _positive(width), _positive(height)
-
-
-def parse_dota(path: Path) -> Found:
-    """The upright boxes around a labelTxt file's quadrilaterals; ValueError for a line of another form."""
-    boxes = []
-    for line in _lines(path):
-        fields = line.split()
-        if ":" in fields[0]:  # imagesource:GoogleEarth, gsd:0.146
-            continue
-        if len(fields) < 9:
-            raise ValueError(f"expected eight numbers and a class, found {line!r}")
-        corners = [float(field) for field in fields[:8]]
-        x, y = corners[::2], corners[1::2]
-        boxes.append(Box(spell(fields[8]), min(x), min(y), max(x), max(y)))
-    return boxes, None, None
-
-
-def parse_visdrone(path: Path) -> Found:
-    """Boxes of a VisDrone file; ValueError for a line of another form."""
-    boxes = []
-    for line in _lines(path):
-        left, top, width, height, score, category = (int(field) for field in line.split(",")[:6])
-        if not 0 <= category < len(VISDRONE):
-            raise ValueError(f"expected a category of 0 to {len(VISDRONE) - 1}, found {category}")
-        if score and category:
-            boxes.append(Box(VISDRONE[category], left, top, left + width, top + height))
-    return boxes, None, None
-
-
-PARSERS: dict[str, Callable[[Path], Found]] = {
-    "voc": parse_voc,
-    "dota": parse_dota,
-    "visdrone": parse_visdrone,
-}
-
-
 def _coco_images(path: Path, folders: dict[str, Path]) -> list[_Image]:
     content = read_json(path)
     try:
@@ -159,7 +104,7 @@ def _coco_images(path: Path, folders: dict[str, Path]) -> list[_Image]:
             _Image(
                 next((folder for folder, place in folders.items() if (place / name).is_file()), ""),
                 name,
-                (boxes[one["id"]], _positive(int(one["width"])), _positive(int(one["height"]))),
+                (boxes[one["id"]], positive(int(one["width"])), positive(int(one["height"]))),
             )
             for one in content["images"]
             for name in [str(one["file_name"])]
@@ -168,13 +113,3 @@ def _coco_images(path: Path, folders: dict[str, Path]) -> list[_Image]:
         raise InputError(
             f"{path}: expected COCO's images, annotations and categories, found {error!r}; convert it again"
         ) from None
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in read_annotation(path).decode().splitlines() if line.strip()]
-
-
-def _positive(size: int) -> int:
-    if size <= 0:
-        raise ValueError(f"expected an image's side, found {size}")
-    return size

@@ -210,7 +210,7 @@ def walk(root: Path, inside: str = "", above: tuple[tuple[int, int], ...] = ()) 
     if here in above:
         return
     for entry in entries:
-        if _hidden(entry.name):
+        if is_hidden(entry.name):
             continue
         linked = entry.is_symlink() and Path(entry.path).is_dir()
         if not linked and not entry.is_dir(follow_symlinks=False):
@@ -219,7 +219,8 @@ def walk(root: Path, inside: str = "", above: tuple[tuple[int, int], ...] = ()) 
             yield from walk(root, f"{inside}{entry.name}/", (*above, here))
 
 
-def _hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is nobody's data: `.DS_Store`, `._NAME` of macOS, `__MACOSX`."""
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -264,7 +265,7 @@ def _opened(path: Path, *state: int) -> _Zip:
                 f"{path}: its member {info.filename!r} points outside the archive, which no official one "
                 "does; download it again"
             )
-        if not parts or name.endswith("/") or any(map(_hidden, parts)):
+        if not parts or name.endswith("/") or any(map(is_hidden, parts)):
             continue
         name = "/".join(parts)
         earlier = members.setdefault(name, info)
