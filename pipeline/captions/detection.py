@@ -28,7 +28,7 @@ from pipeline.captions.coco import read_coco
 from pipeline.captions.folders import BELOW, composed, files_in, require_folder
 from pipeline.captions.items import IMAGES, Item, Span, file_item, require, spans
 from pipeline.captions.settings import BoxSource
-from pipeline.imagery.header import read_header
+from pipeline.imagery.header import NoImageError, read_header
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.files import walk
 
@@ -80,12 +80,13 @@ def _captions(
         with path.open("rb") as file:
             header = read_header(file)
     except Exception as error:  # Pillow's and struct's on hostile bytes, of many kinds
-        raise ValueError(f"image is broken ({error or type(error).__name__})") from None
+        cure = f"; {error.cure}" if isinstance(error, NoImageError) else ""
+        raise ValueError(f"image is broken ({error or type(error).__name__}{cure})") from None
     width, height = header.width, header.height
     if header.orientation > 4 and width != height and stated == [height, width]:
         raise ValueError(
-            f"annotation is of the picture as stored, {height} x {width} px, which its orientation tag turns; "
-            f"take the tag off (exiftool -Orientation= {path.name})"
+            f"annotation is of the picture as stored, {height} x {width} px, before its orientation tag; "
+            f"take the tag off: exiftool -Orientation= {path.name}"
         )
     try:
         check_boxes(boxes, width, height, inclusive=source.format == "voc")
