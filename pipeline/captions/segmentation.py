@@ -165,7 +165,8 @@ def _ending(
                 )
             fitting[stem] = folder / name
         elif is_picture(name) and not is_other:
-            others[folder / name] = f"file ends neither in {end} nor in {other}" if other else f"no *{end}"
+            fits_none = "fits neither image_end nor mask_end" if other else f"does not end in {end}"
+            others[folder / name] = f"file {fits_none}"
     return fitting, others
 
 

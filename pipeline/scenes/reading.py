@@ -352,7 +352,9 @@ def _decode_label(path: Path, coloured: bool) -> Raster:
         return _whole(path, image, ids.astype(np.uint8, copy=False), _transparent(image))
 
 
-def _whole(path: Path, image: ImageFile.ImageFile, pixels: np.ndarray, outside: np.ndarray | None) -> Raster:
+def _whole(
+    path: Path, image: ImageFile.ImageFile, pixels: np.ndarray, outside: np.ndarray | None
+) -> Raster:
     """The decoded picture, upright; of a PNG, what stands behind its pixels is read by now."""
     header = pillow_header(image, "PNG" if image.format == "PNG" else "JPEG", orientation_of(image))
     facts = _placed(path, header)
