@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 CAPTIONS = 5
+OVERRUN = 0.05  # share of the image's side by which annotators overrun its edges, as those of DOTA do
+OVERRUN_PIXELS = 3
+UNIT = 1.5  # a coordinate that still is a share of a side, with what rounding and sloppiness add
 MANY = ("many", "a lot of", "lots of", "a quantity of", "a crowd of")  # for counts above ten
 IRREGULAR = {
     "person": "people",
@@ -39,6 +42,28 @@ class Box:
     top: float
     right: float
     bottom: float
+
+
+def check_boxes(boxes: Sequence[Box], width: int, height: int, *, inclusive: bool) -> None:
+    """Raise ValueError that names a box which cannot be one of an image of this size.
+
+    Such a box is empty or inverted, its centre lies outside the image, or it leaves the image by more than
+    OVERRUN of its side and OVERRUN_PIXELS; or all of them are shares of the sides rather than pixels.
+    inclusive: right and bottom are the last pixels of the box (Pascal VOC), not the edges behind them.
+    """
+    if boxes and all(max(map(abs, _corners(box))) <= UNIT for box in boxes):
+        raise ValueError("normalised coordinates: expected pixels, found all boxes within 0 and 1")
+    for box in boxes:
+        place = f"{box.label} at {', '.join(f'{corner:g}' for corner in _corners(box))}"
+        sides = (box.right - box.left, box.bottom - box.top)
+        if min(sides) < 0 or (not any(sides) if inclusive else not all(sides)):
+            raise ValueError(f"{place} (left, top, right, bottom) is empty or inverted")
+        for low, high, side in ((box.left, box.right, width), (box.top, box.bottom, height)):
+            most = max(OVERRUN_PIXELS, OVERRUN * side)
+            if not 0 <= (low + high) / 2 <= side or low < -most or high > side + most:
+                raise ValueError(
+                    f"{place} (left, top, right, bottom) lies outside the image of {width} x {height} px"
+                )
 
 
 def caption_boxes(
@@ -92,6 +117,10 @@ def _count(label: str, count: int, rng: np.random.Generator) -> str:
     if count == 1:
         return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
     return f"{count if count <= 10 else _pick(MANY, rng)} {plural(noun)}"
+
+
+def _corners(box: Box) -> tuple[float, float, float, float]:
+    return box.left, box.top, box.right, box.bottom
 
 
 def _is_central(box: Box, width: int, height: int, centre: float) -> bool:

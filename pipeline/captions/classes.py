@@ -1,5 +1,7 @@
 """Names of classes as data sets write them, without blanks, and as words."""
 
+import reprlib
+
 # RSICD and RSITMD (file names), UC Merced, Sydney, DIOR, and the embedded world's scenes.
 SPELLED = {
     "bareland": "bare land",
@@ -23,9 +25,25 @@ SPELLED = {
     "tenniscourt": "tennis court",
     "trainstation": "train station",
 }
+MOST_LETTERS = 100
+PLACEHOLDERS = ("nan", "none", "null", "n/a")  # what programs write where there is no name
 
 
 def spell(name: str) -> str:
     """A class's name in lower-case words: "StorageTank", "storage-tank" -> "storage tank"."""
     words = " ".join(name.replace("-", " ").replace("_", " ").lower().split())
     return SPELLED.get(words, words)
+
+
+def class_words(name: object) -> str:
+    """A class's name as `spell` writes it.
+
+    Raises ValueError for what is no name: a null, a blank, a number, a placeholder such as "nan", more than
+    MOST_LETTERS letters.
+    """
+    words = spell(name) if isinstance(name, str) else ""
+    if len(words) > MOST_LETTERS:
+        raise ValueError(f"expected a class's name, found {len(words)} letters")
+    if words in PLACEHOLDERS or not any(map(str.isalpha, words)):
+        raise ValueError(f"expected a class's name, found {reprlib.repr(name)}")
+    return words

@@ -2,179 +2,168 @@
 
 Each image of the folders `source.images` has a file of the same stem in the folders `source.annotations`:
 
-voc: Pascal VOC's XML (DIOR, HRRSD, RSOD): size, object/name, object/bndbox.
+voc: Pascal VOC's XML (DIOR, HRRSD, RSOD): object/name, object/bndbox.
 dota: text, "x1 y1 x2 y2 x3 y3 x4 y4 class difficult", after header lines such as "gsd:0.15".
 visdrone: text, "left,top,width,height,score,category,truncation,occlusion"; score or category 0: ignored.
 
 or all are in JSON files, `source.annotations`:
 
-coco: images (id, file_name, width, height), annotations (image_id, category_id, bbox), categories (id, name);
-sets with a form of their own (AU-AIR, CARPK, HRSC, LEVIR, Stanford Drone) are read after conversion to it.
+coco: images (id, file_name), annotations (image_id, category_id, bbox), categories (id, name); sets with a
+form of their own (AU-AIR, CARPK, HRSC, LEVIR, Stanford Drone) are read after conversion to it.
+
+Boxes are held against the size of the image itself, whatever the annotation says of it. Whatever lies in the
+folders and has no counterpart is an item with a fault.
 """
 
-import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from pipeline.captions.boxes import Box, caption_boxes
-from pipeline.captions.classes import spell
-from pipeline.captions.items import IMAGES, Item, Span, file_item, read_annotation, require, spans
+from pipeline.captions.annotations import ENDINGS, PARSERS, read_text
+from pipeline.captions.boxes import caption_boxes, check_boxes
+from pipeline.captions.coco import read_coco
+from pipeline.captions.folders import BELOW, composed, files_in, require_folder
+from pipeline.captions.items import IMAGES, Item, Span, file_item, require, spans
 from pipeline.captions.settings import BoxSource
+from pipeline.imagery.header import NoImageError, read_header
 from pipeline.runtime.errors import InputError
-from pipeline.runtime.files import read_json
-
-VISDRONE = (
-    "", "pedestrian", "person", "bicycle", "car", "van", "truck", "tricycle", "awning tricycle", "bus",
-    "motorcycle", "other vehicle",
-)  # fmt: skip  # 0: ignored regions; 2: "people", who sit or ride; 10: "motor"; 11: "others"
-ENDINGS = {"voc": ".xml", "dota": ".txt", "visdrone": ".txt"}
-Found = tuple[list[Box], int | None, int | None]  # boxes, and the image's width and height where they stand
+from pipeline.scenes.files import walk
 
 
 class _Image(NamedTuple):
     folder: str  # of `source.images`; "" where the image is missing
-    name: str  # in that folder
+    name: str  # in that folder, as on disk
     annotation: Any  # a path, coco: its boxes, width and height; None: missing
+    fault: str = ""
 
 
 def plan(root: Path, source: BoxSource, samples: int) -> list[Span]:
-    """Runs of `samples` images in the order of names. InputError: a folder or list is missing."""
+    """Runs of `samples` images in the order of names. Raises InputError for a folder, list or COCO file that
+    is missing or cannot be used as a whole."""
     return spans(len(_images(root, source)), samples)
 
 
 def read(root: Path, source: BoxSource, span: Span, *, centre: float, seed: int) -> Iterator[Item]:
     """Yield the images of a span; centre, seed: see `caption_boxes`."""
     images = _images(root, source)[span.start : span.stop]
-    for number, (folder, name, annotation) in enumerate(images, span.start):
-        if not folder or annotation is None:
-            yield Item(name, fault=f"{'annotation' if folder else 'image'} file is missing")
-            continue
+    for number, (folder, name, annotation, fault) in enumerate(images, span.start):
         item = file_item(f"{source.path}/{folder}", name, [])
         if item.fault or not item.address:
             yield item
             continue
-        try:
-            found = annotation if source.format == "coco" else PARSERS[source.format](annotation)
-            boxes, width, height = found
-            if width is None or height is None:
-                with Image.open(root / item.address.path) as image:
-                    width, height = image.size
-        except FileNotFoundError:
-            yield Item(name, fault="image file is missing")
-        except (OSError, ElementTree.ParseError, ValueError, Image.DecompressionBombError) as error:
-            yield Item(name, fault=f"annotation or image is broken ({type(error).__name__})")
-        else:
-            rng = np.random.default_rng([seed, number])
-            item.captions.extend(caption_boxes(boxes, width, height, centre=centre, rng=rng))
-            yield item
+        path = root / item.address.path
+        if not fault and (not folder or not path.is_file()):
+            fault = "image file is missing"
+        if not fault and (annotation is None or (isinstance(annotation, Path) and not annotation.is_file())):
+            fault = "annotation file is missing"
+        if not fault:
+            try:
+                rng = np.random.default_rng([seed, number])
+                item.captions.extend(_captions(path, annotation, source, centre, rng))
+            except ValueError as error:
+                fault = str(error)
+        yield Item(item.name, fault=fault) if fault else item
+
+
+def _captions(
+    path: Path, annotation: Any, source: BoxSource, centre: float, rng: np.random.Generator
+) -> list[str]:
+    """The captions of the image at `path`. Raises ValueError that says why there can be none."""
+    try:
+        boxes, *stated = annotation if source.format == "coco" else PARSERS[source.format](annotation)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"annotation is broken ({getattr(error, 'strerror', None) or error})") from None
+    try:
+        with path.open("rb") as file:
+            header = read_header(file)
+    except Exception as error:  # Pillow's and struct's on hostile bytes, of many kinds
+        cure = f"; {error.cure}" if isinstance(error, NoImageError) else ""
+        raise ValueError(f"image is broken ({error or type(error).__name__}{cure})") from None
+    width, height = header.width, header.height
+    if header.orientation > 4 and width != height and stated == [height, width]:
+        raise ValueError(
+            f"annotation is of the picture as stored, {height} x {width} px, before its orientation tag; "
+            f"take the tag off: exiftool -Orientation= {path.name}"
+        )
+    try:
+        check_boxes(boxes, width, height, inclusive=source.format == "voc")
+    except ValueError as error:
+        raise ValueError(f"annotation does not fit the image ({error})") from None
+    return caption_boxes(boxes, width, height, centre=centre, rng=rng)
 
 
 def _images(root: Path, source: BoxSource) -> list[_Image]:
-    base = require(root / source.path, "a folder of detection boxes")
-    folders = {folder: require(base / folder, "the folder of images") for folder in source.images}
-    annotations = [require(base / path, "the annotations") for path in source.annotations]
+    base = require_folder(root / source.path, "a folder of detection boxes")
+    folders = {folder: require_folder(base / folder, "the folder of images") for folder in source.images}
     if source.format == "coco":
-        return [one for path in annotations for one in _coco_images(path, folders)]
+        files = [require(base / path, "the annotations") for path in source.annotations]
+        return _coco_images(files, folders)
+    places = [require_folder(base / path, "the folder of annotations") for path in source.annotations]
     stems: dict[str, tuple[str, str]] = {}
+    unread: list[_Image] = []
     for folder, place in folders.items():
-        for path in sorted(path for path in place.iterdir() if path.suffix.lower() in IMAGES):
-            other, _ = stems.setdefault(path.stem, (folder, path.name))
-            if stems[path.stem] != (folder, path.name):
-                raise InputError(
-                    f"{path}: a second image named {path.stem}, as in {base / other}; annotations are "
-                    "found by this name: make two sources of the folders"
-                )
-    notes = {path.stem: path for place in annotations for path in place.glob(f"*{ENDINGS[source.format]}")}
+        names, below = files_in(place, [*folders.values(), *places])
+        unread += [_Image(folder, name, None, BELOW) for name in below]
+        for name in names:
+            if name.lower().endswith(IMAGES):
+                stem = composed(Path(name).stem)
+                if (taken := stems.setdefault(stem, (folder, name))) != (folder, name):
+                    raise _second(place / name, "image", base / taken[0] / taken[1])
+    notes: dict[str, Path] = {}
+    for place in places:
+        for name in files_in(place)[0]:
+            if name.lower().endswith(ENDINGS[source.format]) and not name.lower().endswith(".aux.xml"):
+                stem = composed(Path(name).stem)
+                if notes.setdefault(stem, place / name) != place / name:
+                    raise _second(place / name, "file of annotations", notes[stem])
     wanted = sorted(stems.keys() | notes.keys())
     if source.lists:
-        lists = [require(base / path, "a list of image names") for path in source.lists]
-        wanted = [stem for path in lists for stem in path.read_text("utf-8", "replace").split()]
-    return [_Image(*stems.get(stem, ("", stem)), notes.get(stem)) for stem in wanted]
+        wanted, unread = _listed(base, source, stems.keys() | notes.keys()), []
+    images = [_Image(*stems.get(stem, ("", stem)), notes.get(stem)) for stem in wanted]
+    return images + unread
 
 
-def parse_voc(path: Path) -> Found:
-    """Boxes, width and height of a Pascal VOC file; ValueError when a part is missing or no number."""
-    tree = ElementTree.fromstring(read_annotation(path))
-
-    def number(parent: ElementTree.Element, place: str) -> float:
-        return float(parent.findtext(place) or "missing")
-
-    boxes = []
-    for entry in tree.iter("object"):
-        corners = [number(entry, f"bndbox/{corner}") for corner in ("xmin", "ymin", "xmax", "ymax")]
-        boxes.append(Box(spell(entry.findtext("name") or ""), *corners))
-    width, height = int(number(tree, "size/width")), int(number(tree, "size/height"))
-    return boxes, _positive(width), _positive(height)
+def _second(path: Path, what: str, other: Path) -> InputError:
+    return InputError(
+        f"{path}: a second {what} named {path.stem}, as {other} is; images and annotations are paired by "
+        "this name: make two sources of the folders, or keep one of the two"
+    )
 
 
-def parse_dota(path: Path) -> Found:
-    """The upright boxes around a labelTxt file's quadrilaterals; ValueError for a line of another form."""
-    boxes = []
-    for line in _lines(path):
-        fields = line.split()
-        if ":" in fields[0]:  # imagesource:GoogleEarth, gsd:0.146
-            continue
-        if len(fields) < 9:
-            raise ValueError(f"expected eight numbers and a class, found {line!r}")
-        corners = [float(field) for field in fields[:8]]
-        x, y = corners[::2], corners[1::2]
-        boxes.append(Box(spell(fields[8]), min(x), min(y), max(x), max(y)))
-    return boxes, None, None
+def _listed(base: Path, source: BoxSource, known: set[str]) -> list[str]:
+    """The names in the source's lists, one a line (or several without blanks), also with endings."""
+    wanted = []
+    for path in (require(base / path, "a list of image names") for path in source.lists):
+        try:
+            lines = composed(read_text(path)).splitlines()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: expected a list of image names, found {error}") from None
+        for line in lines:
+            for name in [line.strip()] if line.strip() in known else line.split():
+                is_file = name not in known and name.lower().endswith(IMAGES)
+                wanted.append(name.rpartition(".")[0] if is_file else name)
+    return wanted
 
 
-def parse_visdrone(path: Path) -> Found:
-    """Boxes of a VisDrone file; ValueError for a line of another form."""
-    boxes = []
-    for line in _lines(path):
-        left, top, width, height, score, category = (int(field) for field in line.split(",")[:6])
-        if not 0 <= category < len(VISDRONE):
-            raise ValueError(f"expected a category of 0 to {len(VISDRONE) - 1}, found {category}")
-        if score and category:
-            boxes.append(Box(VISDRONE[category], left, top, left + width, top + height))
-    return boxes, None, None
-
-
-PARSERS: dict[str, Callable[[Path], Found]] = {
-    "voc": parse_voc,
-    "dota": parse_dota,
-    "visdrone": parse_visdrone,
-}
-
-
-def _coco_images(path: Path, folders: dict[str, Path]) -> list[_Image]:
-    content = read_json(path)
-    try:
-        names = {one["id"]: spell(one["name"]) for one in content["categories"]}
-        boxes: defaultdict[Any, list[Box]] = defaultdict(list)
-        for one in content["annotations"]:
-            left, top, width, height = map(float, one["bbox"])
-            box = Box(names[one["category_id"]], left, top, left + width, top + height)
-            boxes[one["image_id"]].append(box)
-        return [
-            _Image(
-                next((folder for folder, place in folders.items() if (place / name).is_file()), ""),
-                name,
-                (boxes[one["id"]], _positive(int(one["width"])), _positive(int(one["height"]))),
-            )
-            for one in content["images"]
-            for name in [str(one["file_name"])]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected COCO's images, annotations and categories, found {error!r}; convert it again"
-        ) from None
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in read_annotation(path).decode().splitlines() if line.strip()]
-
-
-def _positive(size: int) -> int:
-    if size <= 0:
-        raise ValueError(f"expected an image's side, found {size}")
-    return size
+def _coco_images(files: list[Path], folders: dict[str, Path]) -> list[_Image]:
+    """The images of COCO files, each in the one folder that holds a file of its name."""
+    places: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
+    for folder, place in folders.items():
+        for name in walk(place):
+            places[composed(name)].append((folder, name))
+    images: list[_Image] = []
+    orphans: list[_Image] = []
+    for path in files:
+        for entry in read_coco(path):
+            name = entry.name.replace("\\", "/")  # as written on Windows
+            found = places.get(composed(Path(name).as_posix()), [("", name)])
+            if len(found) > 1:
+                raise InputError(
+                    f"{path}: expected {entry.name} in one of the folders of images, found it in "
+                    f"{' and '.join(folder for folder, _ in found)}; make a source of each file and folder"
+                )
+            (orphans if entry.is_orphan else images).append(_Image(*found[0], entry.found, entry.fault))
+    return images + orphans

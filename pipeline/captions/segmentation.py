@@ -1,5 +1,10 @@
 """Reader of semantic masks (iSAID, ISPRS Potsdam and Vaihingen, LoveDA), captioned by mask-to-box and
-box-to-caption (RemoteCLIP, section III-A), as whole images or as windows of `source.tile` pixels."""
+box-to-caption (RemoteCLIP, section III-A), as whole images or as windows of `source.tile` pixels.
+
+Image and mask are read as scenes are (`pipeline.scenes.reading`): upright, and of one size and place. Where a
+mask is transparent or has no data, there is no object. Whatever lies in the folders and has no counterpart is
+an item with a fault.
+"""
 
 import math
 from collections.abc import Iterator
@@ -8,21 +13,22 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from pipeline.captions.boxes import caption_boxes
-from pipeline.captions.items import Address, Item, Span, file_item, require
+from pipeline.captions.folders import BELOW, composed, files_in, is_picture, require_folder
+from pipeline.captions.items import Address, Item, Span, file_item
 from pipeline.captions.masks import TABLES, classes_of, mask_to_boxes
 from pipeline.captions.settings import MaskSource
 from pipeline.runtime.errors import InputError
-
-BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # of PIL's decoders
+from pipeline.scenes.dataset import SourceImage
+from pipeline.scenes.pairing import objection
+from pipeline.scenes.reading import facts, open_label, size
 
 
 class _Pair(NamedTuple):
-    folder: str  # below the root
-    name: str  # of the image in it
-    mask: Path
+    name: str  # of the image, below `source.path`
+    mask: Path = Path()
+    fault: str = ""
 
 
 def plan(root: Path, source: MaskSource, samples: int) -> Iterator[Span]:
@@ -30,7 +36,7 @@ def plan(root: Path, source: MaskSource, samples: int) -> Iterator[Span]:
     start, windows = 0, 0
     pairs = _pairs(root, source)
     for number, pair in enumerate(pairs):
-        windows += _count(root / pair.folder / pair.name, source.tile)
+        windows += 1 if pair.fault else _count(root / source.path / pair.name, source.tile)
         if windows >= samples:
             yield Span(start, number + 1)
             start, windows = number + 1, 0
@@ -43,38 +49,50 @@ def read(
 ) -> Iterator[Item]:
     """Yield the images of a span, or their windows; centre, seed: see `caption_boxes`."""
     for number, pair in enumerate(_pairs(root, source)[span.start : span.stop], span.start):
-        below = Path(pair.folder, pair.name).relative_to(source.path).as_posix()
-        item = file_item(source.path, below, [])
+        item = file_item(source.path, pair.name, [])
         if item.fault or not item.address:
             yield item
             continue
-        try:
-            height, width, classes = _classes(root / item.address.path, pair.mask, source, max_pixels)
-        except FileNotFoundError:
-            yield Item(below, fault="mask file is missing")
+        if pair.fault:
+            yield Item(item.name, fault=pair.fault)
             continue
-        except BROKEN as error:
-            yield Item(below, fault=f"broken image or mask ({error})")
+        try:
+            classes = _classes(root / item.address.path, pair.mask, source, max_pixels)
+        except (InputError, ValueError) as error:
+            yield Item(item.name, fault=f"broken image or mask ({str(error).replace(f'{root}/', '')})")
             continue
         names = list(TABLES[source.table].values())
-        for x, y, w, h in windows(width, height, source.tile):
+        for x, y, w, h in windows(classes.shape[1], classes.shape[0], source.tile):
             rng = np.random.default_rng([seed, number, y, x])
             boxes = mask_to_boxes(classes[y : y + h, x : x + w], names)
             captions = caption_boxes(boxes, w, h, centre=centre, rng=rng)
             if source.tile is None:
-                yield Item(below, item.address, captions)
+                yield Item(item.name, item.address, captions)
             else:
-                yield Item(f"{below}@{x},{y}", Address(item.address.path, window=(x, y, w, h)), captions)
+                yield Item(f"{item.name}@{x},{y}", Address(item.address.path, window=(x, y, w, h)), captions)
 
 
-def _classes(
-    path: Path, mask_path: Path, source: MaskSource, max_pixels: int
-) -> tuple[int, int, npt.NDArray[np.uint8]]:
-    with Image.open(path) as image, Image.open(mask_path) as mask:
-        if image.size != mask.size or image.width * image.height > max_pixels:
-            raise ValueError("mask of another size, or too many pixels")
-        values = np.asarray(mask if source.table == "loveda" else mask.convert("RGB"))
-        return image.height, image.width, classes_of(values, list(TABLES[source.table]))
+def _classes(path: Path, mask_path: Path, source: MaskSource, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """[H,W] positions in the table, upright. InputError, ValueError: the pair cannot be used."""
+    image, mask = facts(path), facts(mask_path)
+    pair = SourceImage(unit="", key="", image=path, label=mask_path, side="unused")
+    if problem := objection(pair, image, mask, resize=False):
+        raise ValueError(problem)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ValueError(f"too many pixels: {width} x {height}, at most {max_pixels}")
+    if image.orientation != image.header.orientation:  # windows are cut without asking the georeference
+        raise ValueError(
+            "image stored bottom-up or mirrored by its georeference; write it north up (gdalwarp)"
+        )
+    table = TABLES[source.table]
+    codes = list(table)
+    with open_label(mask_path, coloured=isinstance(codes[0], tuple)) as raster:
+        values, outside = raster.rows(0, height), raster.outside(0, height)
+    if outside is not None:
+        values = values.copy()
+        values[outside] = next(code for code, name in table.items() if not name)
+    return classes_of(values, codes)
 
 
 def windows(width: int, height: int, tile: int | None) -> Iterator[tuple[int, int, int, int]]:
@@ -89,33 +107,74 @@ def windows(width: int, height: int, tile: int | None) -> Iterator[tuple[int, in
 
 
 def _pairs(root: Path, source: MaskSource) -> list[_Pair]:
-    base = require(root / source.path, "a folder of images and masks")
-    pairs = []
-    for images, masks in source.folders:
-        folder, mask_folder = require(base / images, "the folder of images"), base / masks
-        names = [path.name for path in folder.glob(f"*{source.image_end}")]
-        if masks == images and source.mask_end != source.image_end:
-            names = [name for name in names if not name.endswith(source.mask_end)]
-        if not names:
+    """Images with their masks in the order of names, then the files that fit nothing, with a fault.
+
+    Ends of names are compared without regard to case. Raises InputError for a folder that is missing or holds
+    no image, and for two files of one name.
+    """
+    base = require_folder(root / source.path, "a folder of images and masks")
+    folders = [
+        (require_folder(base / images, "images"), require_folder(base / masks, "masks"))
+        for images, masks in source.folders
+    ]
+    every = {folder for both in folders for folder in both}
+    pairs: list[_Pair] = []
+    fitting: set[Path] = set()
+    unread: dict[Path, str] = {}
+    for image_folder, mask_folder in folders:
+        is_one = image_folder == mask_folder
+        images, others = _ending(image_folder, every, source.image_end, source.mask_end if is_one else None)
+        masks, more = _ending(mask_folder, every, source.mask_end, source.image_end if is_one else None)
+        if not images:
+            found = f"{len(others)} others such as {min(others).name}" if others else "none"
             raise InputError(
-                f"{folder}: expected images named *{source.image_end}, found none; unpack them there"
+                f"{image_folder}: expected images named *{source.image_end}, found {found}; put them there "
+                "or mend image_end"
             )
-        pairs += [
-            _Pair(
-                f"{source.path}/{images}",
-                name,
-                mask_folder / (name.removesuffix(source.image_end) + source.mask_end),
-            )
-            for name in sorted(names)
-        ]
-    return pairs
+        for stem, path in images.items():
+            mask = masks.get(stem)
+            name = path.relative_to(base).as_posix()
+            pairs.append(_Pair(name, mask) if mask else _Pair(name, fault="mask file is missing"))
+        fitting |= {masks[stem] for stem in masks.keys() & images.keys()}
+        unread |= dict.fromkeys(masks.values(), "image file is missing") | others | more
+    lonely = sorted(unread.keys() - fitting)
+    return pairs + [_Pair(path.relative_to(base).as_posix(), fault=unread[path]) for path in lonely]
+
+
+def _ending(
+    folder: Path, every: set[Path], end: str, other_end: str | None
+) -> tuple[dict[str, Path], dict[Path, str]]:
+    """The files of a folder whose names end so, by what stands before it, and why other pictures are none.
+
+    other_end: of other files in the same folder; where both fit, the longer one does.
+    """
+    end, other = composed(end).lower(), composed(other_end or "").lower()
+    if other_end is not None and end == other:
+        raise InputError(f"{folder}: expected images and masks that end in two ways, found {end!r} for both")
+    names, below = files_in(folder, every)
+    fitting: dict[str, Path] = {}
+    others = {folder / name: BELOW for name in below}
+    for name in names:
+        text = composed(name)
+        is_other = other_end is not None and text.lower().endswith(other)
+        if text.lower().endswith(end) and not (is_other and len(other) > len(end)):
+            stem = text[: len(text) - len(end)]
+            if stem in fitting:
+                raise InputError(
+                    f"{folder / name}: the same image as {fitting[stem].name}; keep one of the two"
+                )
+            fitting[stem] = folder / name
+        elif is_picture(name) and not is_other:
+            fits_none = "fits neither image_end nor mask_end" if other else f"does not end in {end}"
+            others[folder / name] = f"file {fits_none}"
+    return fitting, others
 
 
 def _count(path: Path, tile: int | None) -> int:
     if tile is None:
         return 1
     try:
-        with Image.open(path) as image:
-            return math.ceil(image.width / tile) * math.ceil(image.height / tile)
-    except BROKEN:
+        width, height = size(path)
+    except InputError:
         return 1  # one item with its fault
+    return math.ceil(width / tile) * math.ceil(height / tile)

@@ -36,18 +36,18 @@ def test_voc(tmp_path: Path) -> None:
     for name, text in (("00001", xml), ("00002", xml[:50]), ("11726", xml), ("11727", xml)):
         layouts.write(notes / f"{name}.xml", text)
     for name in ("trainval/00001", "trainval/00002", "trainval/00003", "test/11726"):
-        layouts.write(root / f"JPEGImages-{name}.jpg", b"image")
+        layouts.write(root / f"JPEGImages-{name}.jpg", BLANK)
     first, second, third, fourth, fifth = items(tmp_path, **DIOR)
     assert (first.name, first.address) == ("00001.jpg", Address("dior/JPEGImages-trainval/00001.jpg"))
     assert fourth.address == Address("dior/JPEGImages-test/11726.jpg")
     assert first.captions[0].startswith("2 ground track fields in the ")
-    assert second.fault == "annotation or image is broken (ParseError)"
+    assert second.fault == "annotation is broken (no XML: unclosed token: line 1, column 45)"
     assert third.fault == "annotation file is missing" and fifth.fault == "image file is missing"
     layouts.write(root / "ImageSets/Main/test.txt", "11726\n")
     assert [item.name for item in items(tmp_path, **DIOR, lists=["ImageSets/Main/test.txt"])] == ["11726.jpg"]
     whole = items(tmp_path, **DIOR)
     assert [item for span in spans(tmp_path, 2, **DIOR) for item in span] == whole  # captions too
-    layouts.write(root / "JPEGImages-test/00001.png", b"image")
+    layouts.write(root / "JPEGImages-test/00001.png", BLANK)
     with pytest.raises(InputError, match=r"00001\.png: a second image named 00001"):
         items(tmp_path, **DIOR)
 
@@ -83,7 +83,8 @@ def test_dota_and_visdrone(tmp_path: Path, format_: str, notes: str) -> None:
         "dota": ("A large vehicle", "A ship"),
         "visdrone": ("A person", "2 buses"),  # the ignored ones are not counted
     }[format_]
-    assert second.fault == "annotation or image is broken (ValueError)"
+    assert str(second.fault).startswith("annotation is broken (expected ")
+    assert str(second.fault).endswith(", found '1 2 3')")
 
 
 def test_coco(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.captions.detection import parse_voc
+from pipeline.captions.annotations import parse_voc
 from pipeline.captions.pictures import fetch
 from pipeline.captions.settings import CollectCaptions
 from pipeline.captions.sources import is_wanted, plan_source, read_span
