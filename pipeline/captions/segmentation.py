@@ -20,7 +20,6 @@ from pipeline.captions.items import Address, Item, Span, file_item
 from pipeline.captions.masks import TABLES, classes_of, mask_to_boxes
 from pipeline.captions.settings import MaskSource
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.dataset import SourceImage
 from pipeline.scenes.pairing import objection
 from pipeline.scenes.reading import facts, open_label, size
 
@@ -75,8 +74,7 @@ def read(
 def _classes(path: Path, mask_path: Path, source: MaskSource, max_pixels: int) -> npt.NDArray[np.uint8]:
     """[H,W] positions in the table, upright. InputError, ValueError: the pair cannot be used."""
     image, mask = facts(path), facts(mask_path)
-    pair = SourceImage(unit="", key="", image=path, label=mask_path, side="unused")
-    if problem := objection(pair, image, mask, resize=False):
+    if problem := objection(image, mask):
         raise ValueError(problem)
     width, height = image.size
     if width * height > max_pixels:

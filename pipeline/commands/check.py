@@ -13,7 +13,7 @@ from pipeline.runtime.progress import progress
 from pipeline.scenes import files, reading
 from pipeline.scenes.dataset import IGNORE, SourceImage
 from pipeline.scenes.hashes import compare_sides
-from pipeline.scenes.pairing import holds_a_label, objection
+from pipeline.scenes.pairing import SIZES_CURE, holds_a_label, objection
 from pipeline.scenes.published import published
 from pipeline.sqed.settings import DatasetSettings
 from pipeline.sqed.tiling import count_windows
@@ -189,7 +189,7 @@ def _measure(report: Report, made: bool) -> None:
             broken.append(str(error))
             continue
         _note(notes, image.label, mask, "ignored")
-        problem = objection(image, picture, mask, report.data.resize_to_label)
+        problem = objection(picture, mask, report.data.resize_to_label, SIZES_CURE)
         if problem:
             unpaired.append(problem)
         elif mask.size != picture.size:

@@ -12,6 +12,7 @@ from pipeline.scenes.dataset import Dataset, SourceImage
 from pipeline.scenes.reading import Facts, Raster, open_image, open_label
 
 LOOKED_AT_ROWS = 64  # of an image at a time, to see that it is none
+SIZES_CURE = "copy both again (a data set of one's own may set resize_to_label)"
 TURN = "turn the label, or take the tag off (exiftool -Orientation= {})"
 
 
@@ -23,7 +24,7 @@ def open_pair(data: Dataset, image: SourceImage) -> Iterator[tuple[Raster, Raste
         open_image(image.image, image.bands, image.alpha) as picture,
         open_label(label_of(image), data.coloured) as mask,
     ):
-        problem = objection(image, picture.facts, mask.facts, data.resize_to_label)
+        problem = objection(picture.facts, mask.facts, data.resize_to_label, SIZES_CURE)
         if problem:
             raise InputError(problem)
         yield picture, mask
@@ -36,19 +37,19 @@ def label_of(image: SourceImage) -> Path:
     return image.label
 
 
-def objection(image: SourceImage, picture: Facts, mask: Facts, resize: bool) -> str | None:
+def objection(picture: Facts, mask: Facts, resize: bool = False, cure: str = "copy both again") -> str | None:
     """Why an image and its label do not belong together, in one sentence; None where they do.
 
     They do when both, upright, have one size (resize: or the image's is to be changed to the label's, which
     never swaps its sides), and show the same ground where both say which. A picture that its georeference
-    turns needs one in the other file too, else nobody knows which of their rows belong together.
+    turns needs one in the other file too, else nobody knows which of their rows belong together. cure: what
+    to do about other sizes.
     """
     width, height = mask.size
     if picture.size != mask.size:
         wanted = f"{picture.size[0]} x {picture.size[1]} px"
-        found = f"{image.label}: expected the size of its image, {wanted}, found {width} x {height}"
-        turned = next((path for path, facts in ((image.image, picture), (image.label, mask))
-                       if facts.header.orientation > 4), None)  # fmt: skip
+        found = f"{mask.path}: expected the size of its image, {wanted}, found {width} x {height}"
+        turned = next((facts.path for facts in (picture, mask) if facts.header.orientation > 4), None)
         if turned and picture.size == mask.size[::-1]:
             return (
                 f"{found}; {turned} is turned by its orientation tag, and the other file fits it as it is "
@@ -57,14 +58,11 @@ def objection(image: SourceImage, picture: Facts, mask: Facts, resize: bool) -> 
         if resize and (picture.size[0] - picture.size[1]) * (width - height) < 0:
             return f"{found}, whose sides are swapped; turn one of the two (resizing would squash the image)"
         if not resize:
-            return f"{found}; copy both again (a data set of one's own may set resize_to_label)"
-    for path, facts, other_path, other in (
-        (image.image, picture, image.label, mask),
-        (image.label, mask, image.image, picture),
-    ):
+            return f"{found}; {cure}"
+    for facts, other in ((picture, mask), (mask, picture)):
         if facts.georeference and facts.orientation != 1 and not other.georeference:
             return (
-                f"{path}: its georeference says that it is stored bottom-up or mirrored, and {other_path} "
+                f"{facts.path}: its georeference says that it is stored bottom-up or mirrored, and {other.path} "
                 "has none, so that nobody knows which rows belong together; write it north up (gdalwarp) and "
                 "look whether the two fit"
             )
@@ -72,7 +70,7 @@ def objection(image: SourceImage, picture: Facts, mask: Facts, resize: bool) -> 
         apart = disagreement(picture.georeference, picture.size, mask.georeference, mask.size)
         if apart:
             return (
-                f"{image.label}: expected the ground of its image {image.image}, found another: {apart}; "
+                f"{mask.path}: expected the ground of its image {picture.path}, found another: {apart}; "
                 "pair it with the image of its place, or warp it onto the image (gdalwarp)"
             )
     return None

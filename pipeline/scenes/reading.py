@@ -66,6 +66,7 @@ class Facts(NamedTuple):
     picture is turned, by its tag or its georeference; georeference: of the picture upright, None where there
     is none; may_be_outside: whether it has alpha, a mask or a no-data value."""
 
+    path: Path
     header: Header
     orientation: int
     georeference: Georeference | None = None
@@ -282,7 +283,7 @@ def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
     """The header with the georeference of the dataset, or else of the world file beside it."""
     georeference = (ground.of_dataset(dataset) if dataset else None) or _world_file(path, header.container)
     if georeference is None:
-        return Facts(header, header.orientation, None, header.alpha)
+        return Facts(path, header, header.orientation, None, header.alpha)
     if header.orientation != 1:
         raise InputError(
             f"{path}: expected an orientation tag or a georeference, found both, of which some programs "
@@ -290,7 +291,7 @@ def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
             f"-Orientation= {path.name}"
         )
     way = ground.orientation(georeference)
-    return Facts(header, way, ground.turned(georeference, header.width, header.height), header.alpha)
+    return Facts(path, header, way, ground.turned(georeference, header.width, header.height), header.alpha)
 
 
 def _world_file(path: Path, kind: str) -> Georeference | None:
