@@ -1,12 +1,25 @@
-"""Are the data sets here, whole and readable? What was found beside what was published, before any run."""
+"""Are data sets and caption sources here, whole and readable? What was found beside what was published."""
 
 import hashlib
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
-from pipeline.commands.check_report import SHOWN, Report, Split, show, size_text, some, unpublished
+from pipeline.commands.check_captions import check_captions
+from pipeline.commands.check_captions import show as show_captions
+from pipeline.commands.check_report import (
+    SHOWN,
+    Report,
+    Split,
+    conclude,
+    open_console,
+    show,
+    size_text,
+    some,
+    unpublished,
+)
 from pipeline.commands.parameters import Profile, load
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
@@ -19,26 +32,52 @@ from pipeline.sqed.settings import DatasetSettings
 from pipeline.sqed.tiling import count_windows
 
 SAMPLE = 4  # images and labels decoded of each split, evenly spread
+CAPTIONS = "captions"  # folder of the caption sources beside those of the data sets
 ROWS = 1024  # decoded at a time
 MEGABYTE = 2**20
 
 
 def check(folder: Path | None, checksums: bool = True) -> int:
-    """Check each data set of params.yaml and print a table, problems and remarks.
+    """Check each data set of params.yaml and the caption sources; print tables, problems and remarks.
 
-    folder: holds one folder for each data set, or is the folder of one and named like it; None: where the
-    profile has them. Returns the exit code: 1 if the needs of the profile are not met.
+    folder: holds one folder for each data set, or is the folder of one and named like it; the caption sources
+    are in its folder `captions`, or in it where that is its name. None: where the profile has them. Returns
+    the exit code: 1 if the needs of the profile are not met.
     """
     parameters, profile = load(Path())
-    roots = _roots(folder, parameters.profile, profile)
+    console = open_console()
+    captions = _captions(folder, profile)
+    bad = []
+    if captions is None or captions != folder:
+        bad += _check_scenes(folder, checksums, parameters.profile, profile, console)
+    if captions is not None:
+        accounts = check_captions(captions, profile.collect_captions)
+        bad += show_captions(accounts, profile.collect_captions, console)
+    conclude(bad, parameters.profile, console)
+    return int(bool(bad))
+
+
+def _captions(folder: Path | None, profile: Profile) -> Path | None:
+    """Where the caption sources are; None where they are not to be checked."""
+    if folder is None:
+        return None if profile.prepare_captions.make else Path(profile.prepare_captions.root)
+    if folder.resolve().name.lower() == CAPTIONS:
+        return folder
+    return folder / CAPTIONS if (folder / CAPTIONS).is_dir() else None
+
+
+def _check_scenes(
+    folder: Path | None, checksums: bool, profile_name: str, profile: Profile, console: Console
+) -> list[str]:
+    """Check the data sets and print what was found; those with a problem."""
+    roots = _roots(folder, profile_name, profile)
     reports = [
         _check(
             name, root, profile, checksums, made=folder is None and profile.datasets[name].make is not None
         )
         for name, root in roots.items()
     ]
-    show(reports, parameters.profile)
-    return int(any(report.problems for report in reports))
+    return show(reports, console)
 
 
 def _roots(folder: Path | None, profile_name: str, profile: Profile) -> dict[str, Path]:

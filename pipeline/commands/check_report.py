@@ -56,9 +56,13 @@ def unpublished(report: Report, split: Split) -> Counter[Size]:
     return Counter(split.sizes.values()) - Counter(report.published.sizes.get(split.name, {}))
 
 
-def show(reports: list[Report], profile: str) -> None:
-    """Print the table, then a sentence for each problem and remark."""
-    console = Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
+def open_console() -> Console:
+    """Where the report is printed: as wide as the terminal, else without line breaks of its own."""
+    return Console(width=None if sys.stdout.isatty() else 1000, highlight=False)
+
+
+def show(reports: list[Report], console: Console) -> list[str]:
+    """Print the table, then a sentence for each problem and remark; the data sets that have a problem."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in ("images", "published") else "left")
@@ -80,7 +84,11 @@ def show(reports: list[Report], profile: str) -> None:
             console.print(f"\n{title}", style=style)
         for name, line in lines:
             console.print(Text(f"{name}: {line.removeprefix(f'{name}: ')}"), soft_wrap=True)
-    bad = [report.data.title for report in reports if report.problems]
+    return [report.data.title for report in reports if report.problems]
+
+
+def conclude(bad: list[str], profile: str, console: Console) -> None:
+    """Print whether the profile can run."""
     ready = f"Not ready for profile {profile}: {', '.join(bad)}" if bad else f"Ready for profile {profile}."
     console.print(Text(f"\n{ready}", "bold"), soft_wrap=True)
 

@@ -427,6 +427,50 @@ def test_parameters_in_an_encoding_that_dvc_cannot_read(project: Project) -> Non
     assert project.check()[0] == 0
 
 
+SOURCES = """
+  - {name: table, kind: csv, path: t.csv, images: images, quality: rough, licence: none}
+  - {name: karpathy, kind: karpathy, path: k.json, images: images, quality: clean, licence: none}
+  - {name: tars, kind: rs5m, path: tars/*.tar, quality: rough, licence: none}
+"""
+
+
+def test_caption_sources_are_accounted_for(project: Project) -> None:
+    """Where the real ones are taken; or by the name of their folder."""
+    file = project.path / "configs/embedded.yaml"
+    head, _, rest = file.read_text().partition("  sources:\n")
+    lines = rest.splitlines(keepends=True)
+    first = next(place for place, line in enumerate(lines) if not line.startswith("  - {"))
+    file.write_text(head + "  sources:" + SOURCES + "".join(lines[first:]))
+    root = project.path / "data/raw/captions"
+    (root / "images").mkdir(parents=True)
+    for number in range(20):
+        Image.new("RGB", (40, 40)).save(root / f"images/{number}.jpg")
+    lines = [f"{number}.jpg,{'nan' if number == 3 else 'a road'}" for number in range(21)]
+    (root / "t.csv").write_text("\n".join(["filepath,title", *lines]), encoding="utf-8-sig")
+    (root / "k.json").write_text(
+        '{"images": [{"filename": "0.jpg", "split": "training", "sentences": [{"raw": "a lake"}]}]}'
+    )
+    (root / "tars").mkdir()
+    (root / "tars/a.tar").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    code, out, _ = project.check("data/raw/captions")
+    assert code == 1
+    assert ["table", "ok", "rough", "21", "2"] in [line.split() for line in out.splitlines()]
+    assert "Potsdam" not in out
+    first_problem, second_problem = sorted(problems(out))
+    assert '"training"' in first_problem and "k.json" in first_problem
+    assert "Git LFS pointer" in second_problem and "a.tar" in second_problem
+    said = "\n".join(remarks(out))
+    assert "table: left out (1): image file is missing, such as 20.jpg" in said
+    assert "table: left out (1): no caption" in said
+    assert out.endswith("Not ready for profile embedded: karpathy, tars\n")
+    (root / "k.json").write_text(
+        '{"images": [{"filename": "0.jpg", "split": "restval", "sentences": [{"raw": "a lake"}]}]}'
+    )
+    shutil.rmtree(root / "tars")
+    file.write_text(file.read_text().replace(SOURCES.splitlines()[-1] + "\n", ""))
+    assert project.check("data/raw/captions")[0] == 0
+
+
 def test_the_challenge_release_is_not_compared_with_the_other(project: Project) -> None:
     file = project.path / "configs/embedded/floodnet.yaml"
     text = file.read_text()
