@@ -51,7 +51,7 @@ def main() -> int:
     )
     submit.add_argument("--no-wait", action="store_true", help="return at once, leave the tasks to SLURM")
     commands.add_parser("check-lock", help="is dvc.lock in step with code and parameters? (needs no data)")
-    check = commands.add_parser("check", help="are the data sets and caption sources here, whole and readable?")
+    check = commands.add_parser("check", help="are data sets and caption sources here, whole and readable?")
     check.add_argument(
         "folder",
         nargs="?",

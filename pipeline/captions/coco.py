@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from pipeline.captions.annotations import Found
 from pipeline.captions.boxes import Box
 from pipeline.captions.classes import class_words
-from pipeline.captions.folders import composed
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json
+from pipeline.scenes.files import normalised
 
 MOST = 1e9  # pixels, of a coordinate; also keeps out NaN and infinities
 KEYS = {
@@ -43,7 +43,7 @@ def read_coco(path: Path) -> list[Entry]:
     _once(path, "image id", ((_id(image["id"]), image["file_name"]) for image in images))
     _once(path, "category id", ((_id(category["id"]), category["name"]) for category in categories))
     texts = (image["file_name"] for image in images if isinstance(image["file_name"], str))
-    _once(path, "file_name", ((composed(text), text) for text in texts))
+    _once(path, "file_name", ((normalised(text), text) for text in texts))
 
     known = {_id(image["id"]): image["id"] for image in images}
     kinds = {_id(category["id"]): category["id"] for category in categories}

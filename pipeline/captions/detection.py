@@ -25,12 +25,12 @@ import numpy as np
 from pipeline.captions.annotations import ENDINGS, PARSERS, read_text
 from pipeline.captions.boxes import caption_boxes, check_boxes
 from pipeline.captions.coco import read_coco
-from pipeline.captions.folders import BELOW, composed, files_in, require_folder
+from pipeline.captions.folders import BELOW, files_in, require_folder
 from pipeline.captions.items import IMAGES, Item, Span, file_item, require, spans
 from pipeline.captions.settings import BoxSource
 from pipeline.imagery.header import NoImageError, read_header
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import walk
+from pipeline.scenes.files import normalised, walk
 
 
 class _Image(NamedTuple):
@@ -109,14 +109,14 @@ def _images(root: Path, source: BoxSource) -> list[_Image]:
         unread += [_Image(folder, name, None, BELOW) for name in below]
         for name in names:
             if name.lower().endswith(IMAGES):
-                stem = composed(Path(name).stem)
+                stem = normalised(Path(name).stem)
                 if (taken := stems.setdefault(stem, (folder, name))) != (folder, name):
                     raise _second(place / name, "image", base / taken[0] / taken[1])
     notes: dict[str, Path] = {}
     for place in places:
         for name in files_in(place)[0]:
             if name.lower().endswith(ENDINGS[source.format]) and not name.lower().endswith(".aux.xml"):
-                stem = composed(Path(name).stem)
+                stem = normalised(Path(name).stem)
                 if notes.setdefault(stem, place / name) != place / name:
                     raise _second(place / name, "file of annotations", notes[stem])
     wanted = sorted(stems.keys() | notes.keys())
@@ -138,7 +138,7 @@ def _listed(base: Path, source: BoxSource, known: set[str]) -> list[str]:
     wanted = []
     for path in (require(base / path, "a list of image names") for path in source.lists):
         try:
-            lines = composed(read_text(path)).splitlines()
+            lines = normalised(read_text(path)).splitlines()
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: expected a list of image names, found {error}") from None
         for line in lines:
@@ -153,13 +153,13 @@ def _coco_images(files: list[Path], folders: dict[str, Path]) -> list[_Image]:
     places: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for folder, place in folders.items():
         for name in walk(place):
-            places[composed(name)].append((folder, name))
+            places[normalised(name)].append((folder, name))
     images: list[_Image] = []
     orphans: list[_Image] = []
     for path in files:
         for entry in read_coco(path):
             name = entry.name.replace("\\", "/")  # as written on Windows
-            found = places.get(composed(Path(name).as_posix()), [("", name)])
+            found = places.get(normalised(Path(name).as_posix()), [("", name)])
             if len(found) > 1:
                 raise InputError(
                     f"{path}: expected {entry.name} in one of the folders of images, found it in "

@@ -1,20 +1,13 @@
 """The folders of images, masks and annotations: what lies in them, and what is seen but not read."""
 
-import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
-from pipeline.captions.items import IMAGES, require
+from pipeline.captions.items import require
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import walk
+from pipeline.scenes.files import is_picture, normalised, walk
 
-PICTURES = (*IMAGES, ".jpe", ".jfif", ".gif", ".webp", ".jp2", ".heic", ".avif")  # suffixes, lower-case
 BELOW = "in a folder below, which is not read"
-
-
-def composed(name: str) -> str:
-    """A name as names are compared: in Unicode's NFC, since some systems store NFD."""
-    return unicodedata.normalize("NFC", name)
 
 
 def require_folder(path: Path, what: str) -> Path:
@@ -24,8 +17,10 @@ def require_folder(path: Path, what: str) -> Path:
     if path.exists():
         raise InputError(f"{path}: expected {what}, found a file; name its folder in `sources`")
     missing = next(place for place in (path, *path.parents) if place.parent.is_dir())
-    wanted = composed(missing.name).casefold()
-    similar = [other.name for other in missing.parent.iterdir() if composed(other.name).casefold() == wanted]
+    wanted = normalised(missing.name).casefold()
+    similar = [
+        other.name for other in missing.parent.iterdir() if normalised(other.name).casefold() == wanted
+    ]
     if similar:
         raise InputError(
             f"{path}: expected {what}, found {' and '.join(sorted(similar))} in the place of {missing.name}, "
@@ -45,8 +40,3 @@ def files_in(folder: Path, others: Collection[Path] = ()) -> tuple[list[str], li
         elif is_picture(name) and inner.isdisjoint((folder / name).parents):
             below.append(name)
     return here, below
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file's suffix is one of pictures."""
-    return name.lower().endswith(PICTURES)

@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import is_hidden
+from pipeline.runtime.files import stand_in
+from pipeline.scenes.files import is_hidden, normalised
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 MOST_BYTES = 2**26  # of a file of annotations of one image
@@ -78,17 +79,14 @@ def require_content(path: Path, what: str) -> Path:
 
 def mistaken(start: bytes) -> str:
     """What a file with this start is instead of data, and the cure; "" when it may be data."""
-    text = start.removeprefix(BOM).lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer; run `git lfs pull` where it came from"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")):
-        return "a web page: the download failed; download it again"
+    if other := stand_in(start):
+        return "; ".join(other)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16 text; save it as UTF-8"
     for magic, kind in PACKED:
         if start.startswith(magic):
             return f"a {kind}; unpack or export it"
-    return "" if text else "an empty file; download it again"
+    return ""
 
 
 def is_there(path: Path) -> bool:
@@ -100,7 +98,7 @@ def spellings(text: str) -> tuple[str, ...]:
     """A name as it stands, and in the two forms of Unicode in which systems spell the same name."""
     if text.isascii():
         return (text,)
-    return text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
+    return text, normalised(text), unicodedata.normalize("NFD", text)
 
 
 def on_disk(root: Path, path: str) -> str:
@@ -142,7 +140,7 @@ def file_item(
     place = (folder / path).as_posix()
     if root is not None:
         place = on_disk(root, place)
-    return Item(unicodedata.normalize("NFC", path.as_posix()), Address(place), captions, split, label)
+    return Item(normalised(path.as_posix()), Address(place), captions, split, label)
 
 
 def read_annotation(path: Path) -> bytes:

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.captions.items import Address
-from pipeline.imagery.deep import BandsError, read_stretched
 from pipeline.imagery.header import NoImageError, read_header
 from pipeline.imagery.orientation import upright
+from pipeline.imagery.stretch import BandsError, read_stretched
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")  # Pillow knows riskier ones
 ENDINGS: dict[str | None, Literal["jpg", "png", ""]] = {"JPEG": "jpg", "PNG": "png"}

@@ -6,7 +6,6 @@ second image or name under one stem begins another sample. Hidden files are no m
 """
 
 import tarfile
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from typing import BinaryIO
 from pipeline.captions.items import LONGEST_PATH, Address, Item, Span, require_content, spellings
 from pipeline.captions.settings import TarSource
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import is_hidden
+from pipeline.scenes.files import is_hidden, normalised
 
 ENDINGS = {
     "img_name": "name",
@@ -190,4 +189,4 @@ def _item(tar: str, sample: _Sample) -> Item:
         return Item(f"{tar}/{sample.stem}", fault="name or caption is not UTF-8")
     if not name.isprintable() or len(name) > LONGEST_PATH:
         return Item(f"{tar}/{sample.stem}", fault="name of the image is no plain text, or too long")
-    return Item(unicodedata.normalize("NFC", name), sample.image, captions)
+    return Item(normalised(name), sample.image, captions)

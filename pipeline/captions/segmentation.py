@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.captions.boxes import caption_boxes
-from pipeline.captions.folders import BELOW, composed, files_in, is_picture, require_folder
+from pipeline.captions.folders import BELOW, files_in, require_folder
 from pipeline.captions.items import Address, Item, Span, file_item
 from pipeline.captions.masks import TABLES, classes_of, mask_to_boxes
 from pipeline.captions.settings import MaskSource
 from pipeline.runtime.errors import InputError
+from pipeline.scenes.files import is_picture, normalised
 from pipeline.scenes.pairing import objection
 from pipeline.scenes.reading import facts, open_label, size
 
@@ -146,14 +147,14 @@ def _ending(
 
     other_end: of other files in the same folder; where both fit, the longer one does.
     """
-    end, other = composed(end).lower(), composed(other_end or "").lower()
+    end, other = normalised(end).lower(), normalised(other_end or "").lower()
     if other_end is not None and end == other:
         raise InputError(f"{folder}: expected images and masks that end in two ways, found {end!r} for both")
     names, below = files_in(folder, every)
     fitting: dict[str, Path] = {}
     others = {folder / name: BELOW for name in below}
     for name in names:
-        text = composed(name)
+        text = normalised(name)
         is_other = other_end is not None and text.lower().endswith(other)
         if text.lower().endswith(end) and not (is_other and len(other) > len(end)):
             stem = text[: len(text) - len(end)]

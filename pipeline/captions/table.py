@@ -10,7 +10,6 @@ none comes, or when a line inside a quoted cell is itself a row that names an im
 """
 
 import csv
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
@@ -19,6 +18,7 @@ from pipeline.captions.items import BOM, IMAGES, Item, Span, file_item, is_there
 from pipeline.captions.settings import CsvSource
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
+from pipeline.scenes.files import normalised
 
 LONGEST = 2**20  # line, bytes
 MOST_SHOWN = 500  # characters of a header in an error
@@ -212,7 +212,7 @@ def _header(file: BinaryIO, source: CsvSource) -> tuple[list[str], int]:
             f"{file.name}: expected a first line with the names of the columns in UTF-8 ({fault}); "
             "save the file as UTF-8, or mend delimiter or quoting"
         )
-    return [unicodedata.normalize("NFC", name.strip()) for name in names], lines.offset
+    return [normalised(name.strip()) for name in names], lines.offset
 
 
 def _first(file: BinaryIO) -> int:
@@ -224,7 +224,7 @@ def _first(file: BinaryIO) -> int:
 def _columns(file: BinaryIO, source: CsvSource, path: Path) -> list[int]:
     """Places of the columns of the image and the captions; the file then stands at its first record."""
     wanted = [
-        unicodedata.normalize("NFC", column) if isinstance(column, str) else column
+        normalised(column) if isinstance(column, str) else column
         for column in (source.image, *source.captions)
     ]
     if not source.header:

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from PIL import Image, PngImagePlugin
 
+from pipeline.runtime.files import stand_in
+
 Kind = Literal["grey", "rgb", "palette", "other"]
 
 # Pillow's own limits refuse whole pictures for the history or the colour profile that stands beside them.
@@ -32,11 +34,6 @@ MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("HDF5", lambda start: start.startswith(b"\x89HDF\r\n\x1a\n")),
     ("NumPy array", lambda start: start.startswith(b"\x93NUMPY")),
 )  # fmt: skip
-TEXTS = (
-    ("a Git LFS pointer", "run `git lfs pull` where it comes from", b"version https://git-lfs"),
-    ("an HTML page", "the download failed: download it again", b"<!doctype html"),
-    ("an HTML page", "the download failed: download it again", b"<html"),
-)
 PILLOW = {  # container -> Pillow's format
     "PNG": "PNG", "JPEG": "JPEG", "TIFF": "TIFF", "JPEG 2000": "JPEG2000", "BMP": "BMP", "GIF": "GIF",
     "WebP": "WEBP",
@@ -71,12 +68,12 @@ class Header(NamedTuple):
 
 
 class NoImageError(ValueError):
-    """A file that holds no image that we read; `container`: what it is, where that is known, else empty;
-    `cure`: what to do about it."""
+    """A file that holds no image that we read; `cure`: what to do about it; `container`: its kind where it
+    is whole and of another one, else empty."""
 
-    def __init__(self, container: str, cure: str, reason: str) -> None:
+    def __init__(self, reason: str, cure: str, container: str = "") -> None:
         super().__init__(reason)
-        self.container, self.cure = container, cure
+        self.cure, self.container = cure, container
 
 
 def container(file: BinaryIO) -> str:
@@ -89,14 +86,9 @@ def container(file: BinaryIO) -> str:
     name = next((name for name, fits in MAGIC if fits(start)), "")
     if name:
         return name
-    again = "copy or download it again"
-    if not start:
-        raise NoImageError("an empty file", again, "it is empty")
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for what, cure, beginning in TEXTS:
-        if text.startswith(beginning):
-            raise NoImageError(what, cure, f"it is {what}")
-    raise NoImageError("", again, "it is no PNG, JPEG or TIFF")
+    if other := stand_in(start):
+        raise NoImageError(f"it is {other[0]}", other[1])
+    raise NoImageError("it is no PNG, JPEG or TIFF", "copy or download it again")
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -108,7 +100,7 @@ def read_header(file: BinaryIO) -> Header:
     if name == "TIFF":
         return _tiff(file)
     if name not in PILLOW:
-        raise NoImageError(name, "convert it to PNG, JPEG or TIFF", f"it is a {name}")
+        raise NoImageError(f"it is a {name}", "convert it to PNG, JPEG or TIFF", name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of size and of odd metadata
         with Image.open(file, formats=(PILLOW[name],)) as image:

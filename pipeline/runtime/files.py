@@ -84,6 +84,19 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}: expected JSON, found {error}; write or download the file again") from None
 
 
+def stand_in(start: bytes) -> tuple[str, str] | None:
+    """What a file with these first bytes is in the place of data, and the cure: an empty file, a pointer of
+    Git LFS, a web page. None for everything else."""
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not text:
+        return "an empty file", "download it again"
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer", "run `git lfs pull` where it comes from"
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")):
+        return "a web page", "download the file itself, not the page that offers it"
+    return None
+
+
 def write_table(path: Path | str, frame: pd.DataFrame) -> None:
     """Write a frame without its index as Parquet or CSV, by suffix; equal frames give equal bytes."""
     path = Path(path)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.runtime.errors import InputError
+from pipeline.runtime.files import stand_in
 
 # In the order in which they are taken: the trained weights before their moving average.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema")
@@ -80,8 +81,8 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
         raise InputError(f"{path}: expected a file of weights, found none")
     with path.open("rb") as file:
         start = file.read(512)
-    if other := _something_else(start):
-        raise InputError(f"{path}: expected weights, found {other}")
+    if other := stand_in(start):
+        raise InputError(f"{path}: expected weights, found {'; '.join(other)}")
     # By its content: safetensors begin with the length of a JSON text. Some are called .bin or .pt.
     named = path.suffix == ".safetensors"
     lengthy = int.from_bytes(start[:8], "little") < 2**32 and start[8:9] == b"{"
@@ -128,17 +129,6 @@ def reason(error: Exception) -> str:
     text = TERMINAL_CODES.sub("", str(error)).rpartition("WeightsUnpickler error:")[2]
     text = " ".join(text.partition("Check the documentation of torch.load")[0].split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _something_else(start: bytes) -> str | None:
-    """What a file that begins so is, where it is none of weights."""
-    if not start:
-        return "an empty file; fetch it again"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer in its place; fetch the file itself (`git lfs pull`)"
-    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
-        return "a web page; download the file itself, not the page that offers it"
-    return None
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -62,9 +62,9 @@ def objection(picture: Facts, mask: Facts, resize: bool = False, cure: str = "co
     for facts, other in ((picture, mask), (mask, picture)):
         if facts.georeference and facts.orientation != 1 and not other.georeference:
             return (
-                f"{facts.path}: its georeference says that it is stored bottom-up or mirrored, and {other.path} "
-                "has none, so that nobody knows which rows belong together; write it north up (gdalwarp) and "
-                "look whether the two fit"
+                f"{facts.path}: its georeference says that it is stored bottom-up or mirrored, and "
+                f"{other.path} has none, so that nobody knows which rows belong together; write it north "
+                "up (gdalwarp) and look whether the two fit"
             )
     if picture.georeference and mask.georeference:
         apart = disagreement(picture.georeference, picture.size, mask.georeference, mask.size)

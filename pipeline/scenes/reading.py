@@ -237,7 +237,7 @@ def _broken(path: Path, error: BaseException) -> NoReturn:
     reason = error.__cause__ or error  # rasterio hides what GDAL said
     cure = "copy or download it again"
     if isinstance(error, NoImageError):
-        if error.container and not error.container.startswith("a"):
+        if error.container:
             _convert(path, error.container)
         cure = error.cure
     elif "text" in str(reason).lower() and "too large" in str(reason).lower():  # Pillow's, of a PNG

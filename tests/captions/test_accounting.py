@@ -108,7 +108,7 @@ def test_lines_of_old_macs_are_read_across_the_pieces_in_which_a_file_is_read(tm
     ("text", "message"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer; run `git lfs"),
-        (b"\n <!DOCTYPE html><html>", "a web page: the download failed"),
+        (b"\n <!DOCTYPE html><html>", "a web page; download the file itself"),
         (b"", "an empty file"),
         (b"\x1f\x8b\x08" + bytes(20), "a gzip archive; unpack"),
         ("filepath,title\n".encode("utf-16"), "UTF-16 text; save it as UTF-8"),

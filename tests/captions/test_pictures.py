@@ -161,9 +161,9 @@ def test_what_stands_beside_the_pixels_does_not_matter() -> None:
 
 def test_files_of_another_kind_are_named() -> None:
     for content, reason in (
-        (b"", "it is empty"),
+        (b"", "it is an empty file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer"),
-        (b"\n <!DOCTYPE html><html>", "it is an HTML page"),
+        (b"\n <!DOCTYPE html><html>", "it is a web page"),
         (b"%PDF-1.7", "it is a PDF"),
         (b"anything", "it is no PNG, JPEG or TIFF"),
     ):

@@ -148,7 +148,7 @@ def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (b"", "an empty file; fetch it again"),
+        (b"", "an empty file; download it again"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n", "a Git LFS pointer"),
         (b"\n<!DOCTYPE html>\n<html><title>Sign in</title></html>", "a web page; download the file itself"),
     ],
