@@ -64,13 +64,15 @@ def decode(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                stored = image.mode == "RGB" and not header.alpha and header.orientation == 1
+                # Pillow itself turns TIFFs while it decodes them.
+                orientation = 1 if header.container == "TIFF" else header.orientation
+                stored = image.mode == "RGB" and not header.alpha and orientation == 1
                 ending = ENDINGS.get(image.format, "") if stored else ""
                 if luma and ending == "jpg":
                     image.draft("L", image.size)
                     image.load()
                     return image, ending
-                return _upright(_to_rgb(image, header.alpha), header.orientation), ending
+                return _upright(_to_rgb(image, header.alpha), orientation), ending
     except Image.DecompressionBombError as error:
         raise ImageError(f"image size out of range: {error}", is_broken=False) from None
     except (NoImageError, BandsError) as error:

@@ -2,7 +2,9 @@
 
 import hashlib
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -24,14 +26,14 @@ from pipeline.commands.parameters import Profile, load
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
 from pipeline.scenes import files, reading
-from pipeline.scenes.dataset import IGNORE, SourceImage
+from pipeline.scenes.dataset import IGNORE, Dataset, SourceImage
 from pipeline.scenes.hashes import compare_sides
 from pipeline.scenes.pairing import SIZES_CURE, holds_a_label, objection
 from pipeline.scenes.published import published
 from pipeline.sqed.settings import DatasetSettings
 from pipeline.sqed.tiling import count_windows
 
-SAMPLE = 4  # images and labels decoded of each split, evenly spread
+SAMPLE = 4  # images and labels decoded of each split, evenly spread, where not all are
 CAPTIONS = "captions"  # folder of the caption sources beside those of the data sets
 ROWS = 1024  # decoded at a time
 MEGABYTE = 2**20
@@ -127,10 +129,10 @@ def _check(name: str, root: Path, profile: Profile, checksums: bool, made: bool)
                     _compare(report)
             _check_tiles(report, profile.datasets[name].build_sqed)
         for split in report.splits:
-            _decode(report, split, settings.unknown_share)
+            _decode(report, split, settings.unknown_share, every=checksums and not made)
         _archives(report, checksums)
     except InputError as error:
-        report.problems.append(str(error))
+        _add(report, str(error))
     except OSError as error:
         report.problems.append(f"{error.filename or root}: {error.strerror or error}")
     return report
@@ -228,6 +230,11 @@ def _measure(report: Report, made: bool) -> None:
             broken.append(str(error))
             continue
         _note(notes, image.label, mask, "ignored")
+        if (name := _class_of_nodata(report.data, mask)) is not None:
+            what = (
+                f"labels whose no-data value {mask.nodata:g} is also the class {name}, ignored all the same"
+            )
+            notes[what].append(str(image.label))
         problem = objection(picture, mask, report.data.resize_to_label, SIZES_CURE)
         if problem:
             unpaired.append(problem)
@@ -266,6 +273,16 @@ def _note(notes: dict[str, list[str]], path: Path, facts: reading.Facts, outside
         notes[f"files with alpha or no data, whose transparent or empty pixels are {outside}"].append(
             str(path)
         )
+
+
+def _class_of_nodata(data: Dataset, facts: reading.Facts) -> str | None:
+    """The class that a label's no-data value means in the table, if any."""
+    if facts.nodata is None or not 0 <= facts.nodata <= IGNORE or facts.nodata % 1:
+        return None
+    value = int(facts.nodata)
+    codes: Mapping[Any, int] = data.codes
+    index = codes.get((value, value, value) if data.coloured else value, IGNORE)
+    return None if index == IGNORE else data.classes[index]
 
 
 def _compare(report: Report) -> None:
@@ -314,38 +331,44 @@ def _check_tiles(report: Report, settings: DatasetSettings) -> None:
             )
 
 
-def _decode(report: Report, split: Split, unknown_share: float) -> None:
-    """Decode a sample of the images and labels, evenly spread."""
+def _decode(report: Report, split: Split, unknown_share: float, every: bool) -> None:
+    """Decode every image and label, or a sample of them, evenly spread."""
     data = report.data
     labelled = [image for image in split.images if image.label is not None]
-    number = min(SAMPLE, len(labelled))
+    number = len(labelled) if every else min(SAMPLE, len(labelled))
     sample = [labelled[(2 * place + 1) * len(labelled) // (2 * number)] for place in range(number)]
     for image in progress(sample, description=f"{data.title}: {split.name}", unit="label"):
         assert image.label is not None
         try:
-            with reading.open_image(image.image, image.bands, image.alpha) as raster:
-                if holds_a_label(data, raster):
-                    _add(report, f"{image.image}: expected an image, found only the colours of a label")
             unknown, example = 0, None
             with reading.open_label(image.label, data.coloured) as raster:
+                indices = np.empty((raster.height, raster.width), np.uint8)
                 for first in range(0, raster.height, ROWS):
                     last = min(first + ROWS, raster.height)
                     decoded = data.decode_label(raster.rows(first, last), raster.outside(first, last))
-                    split.classes |= set(np.unique(decoded.indices).tolist()) - {IGNORE}
+                    indices[first:last] = decoded.indices
                     unknown += decoded.unknown
                     example = example or decoded.example
-                pixels = raster.width * raster.height
+            split.classes |= set(np.unique(indices).tolist()) - {IGNORE}
+            with reading.open_image(image.image, image.bands, image.alpha) as raster:
+                if holds_a_label(data, raster, indices):
+                    _add(report, f"{image.image}: expected an image, found only the colours of a label")
         except InputError as error:
             _add(report, str(error))
             continue
         split.decoded += 1
         split.unknown += unknown
-        split.pixels += pixels
-        if unknown > unknown_share * pixels:
+        split.pixels += indices.size
+        if unknown > unknown_share * indices.size:
             report.problems.append(
-                f"{image.label}: {unknown} of {pixels} pixels have a value outside the table, such as "
+                f"{image.label}: {unknown} of {indices.size} pixels have a value outside the table, such as "
                 f"{example}; more than build_sqed.unknown_share = {unknown_share}; mend the label or raise it"
             )
+    if split.decoded == len(labelled) and labelled and not split.classes:
+        report.problems.append(
+            f"no pixel of the {len(labelled)} labels of {split.name} is of a class: all are ignored, unknown,"
+            " transparent or no data; look at classes, ignore and the labels' no-data values"
+        )
 
 
 def _add(report: Report, problem: str) -> None:
@@ -370,7 +393,7 @@ def _archives(report: Report, checksums: bool) -> None:
         if archive.inner:
             parts.append(f"{len(archive.inner)} of them zips, not read unless unpacked")
         if archive.twin:
-            parts.append(archive.twin.sentence().partition(" ")[2])
+            parts.append(archive.twin.sentence().removeprefix(f"{archive.twin.archive} "))
         parts.append(_verdict(archive.path, known.get(archive.path.name, ""), checksums))
         report.remarks.append(f"{archive.path}: {', '.join(parts)}")
 

@@ -271,7 +271,7 @@ def read_yaml(path: Path) -> Any:
             f"{path}: expected UTF-8, found another encoding (byte {error.start} is "
             f"{error.object[error.start]:#x}); save the file as UTF-8"
         ) from None
-    except YAMLError as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: expected YAML, found {' '.join(str(error).split())}; values that hold braces or begin "
             "with # stand in quotes"
@@ -308,6 +308,10 @@ def _explain(problem: Any, kind: type[Settings], file: Path) -> str:
         return f"{key}: unknown key; {hint}"
     if problem["type"] == "tuple_type":
         return f"{key}: expected a list, such as [{problem['input']}], found {problem['input']!r}"
+    if location and location[-1] == "[key]":
+        return (
+            f"{key.removesuffix('.[key]')}: a name that YAML reads as {problem['input']!r}; put it in quotes"
+        )
     if problem["type"] == "string_type" and isinstance(problem["input"], dict):
         return f"{key}: expected text, found a mapping; put what holds braces in quotes"
     if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):

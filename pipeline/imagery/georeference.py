@@ -1,6 +1,7 @@
 """Where on the ground the pixels of a picture lie, as its file or the world file beside it says."""
 
 import math
+import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,24 +31,58 @@ def of_dataset(dataset: Any) -> Georeference | None:
     return None
 
 
-def of_world_file(text: str) -> Georeference:
-    """ESRI's world file: six numbers, the last two the centre of the first pixel. ValueError for another."""
+def of_world_file(text: str, projection: str = "") -> Georeference:
+    """ESRI's world file: six numbers, the last two the centre of the first pixel. projection: the text
+    of the .prj beside it. ValueError for another."""
     from affine import Affine
 
     numbers = [float(word.replace(",", ".")) for word in text.split()]
     if len(numbers) != WORLD_LINES or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"expected six numbers, found {len(numbers)}")
+        raise ValueError(f"{len(numbers)} numbers: {' '.join(text.split())[:80]}")
     a, d, b, e, c, f = numbers
-    return Georeference(Affine(a, b, c, d, e, f) * Affine.translation(-0.5, -0.5))
+    return Georeference(Affine(a, b, c, d, e, f) * Affine.translation(-0.5, -0.5), _system(projection))
 
 
-def orientation(georeference: Georeference) -> int:
-    """How a picture must be turned so that north is up and east is right (as
-    `pipeline.imagery.orientation`): 2, 3 and 4 for one stored from right to left or bottom-up; 1 for one that
-    lies right, and for one that is turned by another angle."""
+def of_auxiliary_file(text: str) -> Georeference | None:
+    """GDAL's NAME.aux.xml; None where it gives no transform. ValueError for a broken one."""
+    from affine import Affine
+
+    if "<!ENTITY" in text:
+        raise ValueError("entities are declared")
+    try:
+        tree = ElementTree.fromstring(text)
+        numbers = tree.findtext("GeoTransform")
+        if not numbers:
+            return None
+        transform = Affine.from_gdal(*map(float, numbers.split(",")))
+    except (ElementTree.ParseError, TypeError) as error:
+        raise ValueError(error) from None
+    return Georeference(transform, _system(tree.findtext("SRS") or ""))
+
+
+def _is_local(crs: Any) -> bool:
+    return not crs.is_geographic and not crs.is_projected
+
+
+def _system(text: str) -> Any:
+    """rasterio's CRS of a text; None where there is none or nobody knows it."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        return CRS.from_wkt(text) if text.strip() else None
+    except CRSError:
+        return None
+
+
+def orientation(georeference: Georeference, width: int, height: int) -> int:
+    """How a picture of this size must be turned so that north is up and east is right (as
+    `pipeline.imagery.orientation`): 2, 3 and 4 for one stored from right to left or bottom-up, 1 for one that
+    lies right. One that is turned by another angle stays so, but is mirrored back (4) where it is mirrored.
+    """
     transform = georeference.transform
-    if transform.b or transform.d:
-        return 1
+    if abs(transform.b) * height > abs(transform.a) / 2 or abs(transform.d) * width > abs(transform.e) / 2:
+        return 4 if transform.determinant > 0 else 1
     return {(False, False): 1, (True, False): 2, (True, True): 3, (False, True): 4}[
         (transform.a < 0, transform.e > 0)
     ]
@@ -57,7 +92,7 @@ def turned(georeference: Georeference, width: int, height: int) -> Georeference:
     """The georeference of the picture after it was turned by its `orientation`."""
     from affine import Affine
 
-    way = orientation(georeference)
+    way = orientation(georeference, width, height)
     mirror = Affine.identity()
     if way in (2, 3):
         mirror *= Affine(-1, 0, width, 0, 1, 0)
@@ -74,8 +109,13 @@ def disagreement(
     width, height = size
     corners = [(x, y) for x in (0, 1) for y in (0, 1)]
     points = [other.transform * (x * other_size[0], y * other_size[1]) for x, y in corners]
+    incomparable = False
     if one.crs and other.crs and one.crs != other.crs:
-        points = _in_system(points, other.crs, one.crs)
+        projected = _in_system(points, other.crs, one.crs)
+        incomparable = not all(math.isfinite(value) for point in projected for value in point)
+        if incomparable and not any(map(_is_local, (one.crs, other.crs))):
+            return f"their coordinate systems, {one.crs} and {other.crs}, cannot be compared"
+        points = points if incomparable else projected  # in a local one equal numbers are equal places
     try:
         places = [~one.transform * point for point in points]
     except Exception:  # affine's own class for a transform that maps all to a line
@@ -84,11 +124,11 @@ def disagreement(
         (abs(place[0] - x * width), abs(place[1] - y * height))
         for place, (x, y) in zip(places, corners, strict=True)
     ]
-    if not all(math.isfinite(shift) for pair in shifts for shift in pair):
-        return f"their coordinate systems, {one.crs} and {other.crs}, cannot be compared"
     limits = (TOLERANCE * max(1.0, width / other_size[0]), TOLERANCE * max(1.0, height / other_size[1]))
     if all(shift <= limit for pair in shifts for shift, limit in zip(pair, limits, strict=True)):
         return None
+    if incomparable:
+        return f"their coordinate systems, {one.crs} and {other.crs}, cannot be compared"
     worst = max(max(pair) for pair in shifts)
     return f"their corners are up to {worst:.4g} px apart"
 

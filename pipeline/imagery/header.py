@@ -28,7 +28,11 @@ MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("BMP", lambda start: start.startswith(b"BM") and start[6:10] == bytes(4)),
     ("GIF", lambda start: start.startswith((b"GIF87a", b"GIF89a"))),
     ("WebP", lambda start: start.startswith(b"RIFF") and start[8:12] == b"WEBP"),
-    ("HEIF", lambda start: start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"mif1", b"avif")),
+    ("HEIF", lambda start: start[4:8] == b"ftyp" and start[8:11] in (b"hei", b"hev", b"mif", b"msf", b"avi")),
+    ("JPEG XL", lambda start: start.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL "))),
+    ("Photoshop file", lambda start: start.startswith(b"8BPS")),
+    ("ERDAS Imagine file", lambda start: start.startswith(b"EHFA_HEADER_TAG")),
+    ("NITF", lambda start: start.startswith((b"NITF", b"NSIF"))),
     ("PNM", lambda start: start[:1] == b"P" and start[1:2] in b"1234567f" and start[2:3].isspace()),
     ("PDF", lambda start: start.startswith(b"%PDF-")),
     ("HDF5", lambda start: start.startswith(b"\x89HDF\r\n\x1a\n")),
@@ -40,6 +44,7 @@ PILLOW = {  # container -> Pillow's format
 }  # fmt: skip
 ORIENTATION = 0x0112  # EXIF and TIFF
 WIDTH, LENGTH, BITS, PHOTOMETRIC, SAMPLES, EXTRA = 256, 257, 258, 262, 277, 338  # tags of a TIFF
+GREY, RGB, PALETTE = (0, 1), 2, 3  # values of PHOTOMETRIC
 TAGS = (WIDTH, LENGTH, BITS, PHOTOMETRIC, SAMPLES, EXTRA, ORIENTATION)
 INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # their types
 MOST_TAGS = 4096
@@ -110,7 +115,10 @@ def read_header(file: BinaryIO) -> Header:
 
 def pillow_header(image: Any, name: str, orientation: int) -> Header:
     """The header of an image that Pillow has opened."""
-    kind, bands = KINDS.get(image.mode.partition(";")[0], ("other", len(image.getbands())))
+    mode = (
+        "LA" if stored_mode(image).startswith("LA") else image.mode.partition(";")[0]
+    )  # of 16 bits: as RGBA
+    kind, bands = KINDS.get(mode, ("other", len(image.getbands())))
     width, height = image.size[::-1] if orientation > 4 else image.size
     alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
     return Header(name, width, height, kind, bands, _depth(image), alpha, orientation)
@@ -190,11 +198,11 @@ def _tiff(file: BinaryIO) -> Header:
     photometric = tags.get(PHOTOMETRIC, [1])[0]
     bands = samples - alpha
     kind: Kind = "other"
-    if photometric == 3:
+    if photometric == PALETTE:
         kind = "palette"
-    elif photometric in (2, 6) or bands == 3:
+    elif photometric == RGB or (photometric in GREY and bands == 3):
         kind = "rgb"
-    elif photometric in (0, 1) and bands == 1:
+    elif photometric in GREY and bands == 1:
         kind = "grey"
     orientation = tags.get(ORIENTATION, [1])[0]
     if not 1 <= orientation <= 8:

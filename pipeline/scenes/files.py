@@ -28,32 +28,36 @@ COMPARED = 7  # files by which an unpacked archive is told from another of the s
 BLOCK = 2**20  # bytes
 OPEN_ARCHIVES = 16  # kept open per process
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-OTHER_IMAGES = (".bmp", ".gif", ".jp2", ".j2k", ".webp", ".heic", ".avif", ".ecw", ".img", ".jpe", ".jfif")
+OTHER_IMAGES = (
+    ".avif", ".bmp", ".ecw", ".gif", ".heic", ".heif", ".hif", ".img", ".j2c", ".j2k", ".jfif", ".jp2",
+    ".jpe", ".jpf", ".jpx", ".jxl", ".nitf", ".npy", ".ntf", ".pgm", ".pnm", ".ppm", ".psd", ".sid", ".tga",
+    ".webp",
+)  # fmt: skip  # not read, but pictures that may be missed
 OTHER_ARCHIVES = (".7z", ".rar", ".tar", ".tgz", ".tar.gz", ".z01", ".zip.001")
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)  # what zipfile says while it reads a member
 LINK, KIND = 0o120000, 0o170000  # Unix file kinds, as zips store them
 
 
 class Twin(NamedTuple):
-    """A zip (path below the root) whose content lies in `folder` ("" or ending in "/") too: `unpacked` of its
-    `pictures` (or of all its files where none is a picture)."""
+    """A zip (path below the root) whose content lies in `folder` ("" or ending in "/") too: as the files
+    `unpacked`, which are of its `pictures` (of all its files where none is a picture)."""
 
     archive: str
     folder: str
-    unpacked: int
+    unpacked: tuple[str, ...]
     pictures: int
 
     @property
     def reads_folder(self) -> bool:
         """Whether the folder is read and the zip is not: only where nothing of the zip is missing in it."""
-        return self.unpacked == self.pictures
+        return len(self.unpacked) == self.pictures
 
     def sentence(self) -> str:
         """What is read and what is not."""
         folder = self.folder or "the folder around it"
         if self.reads_folder:
             return f"{self.archive} is unpacked in {folder}, which is read; the archive is not"
-        some = f"{self.unpacked} of its {self.pictures} pictures"
+        some = f"{len(self.unpacked)} of its {self.pictures} pictures"
         return f"{self.archive} is read; {some} are unpacked in {folder}, and those files are not read"
 
 
@@ -105,7 +109,7 @@ def listing(root: Path) -> list[str]:
     """The files below `root` that are read, relative to it, those in zips by paths through them. Raises
     InputError as `find` does."""
     plain, zips = _walk(root)
-    unread = _unread(root, _twins(root, plain, zips))
+    unread = _unread(_twins(root, plain, zips))
     names = [name for name in plain if name not in unread]
     for zip_name in (name for name in zips if name not in unread):
         names += [f"{zip_name}/{member}" for member in _open(root / zip_name).members]
@@ -148,14 +152,11 @@ def _walk(root: Path) -> tuple[list[str], list[str]]:
     return plain, zips
 
 
-def _unread(root: Path, twins: list[Twin]) -> set[str]:
+def _unread(twins: list[Twin]) -> set[str]:
     """What is not read of zips and folders that hold the same: the zips, or their files in the folders."""
     unread: set[str] = set()
     for twin in twins:
-        if twin.reads_folder:
-            unread.add(twin.archive)
-        else:
-            unread |= {twin.folder + member for member in _open(root / twin.archive).members}
+        unread |= {twin.archive} if twin.reads_folder else set(twin.unpacked)
     return unread
 
 
@@ -163,28 +164,31 @@ def _twins(root: Path, plain: list[str], zips: list[str]) -> list[Twin]:
     """The zips whose content lies in a folder too.
 
     That folder is the one with most of the zip's pictures of which the largest are the same in both: tiles
-    and labels, or the files of several flights, may have the same names. Raises InputError when the folder
-    lacks pictures of the zip and the zip pictures of the folder.
+    and labels, or the files of several flights, may have the same names. Raises InputError where neither can
+    be read as a whole without losing something of the other.
     """
     members = {name: _pictures(_open(root / name).members) for name in zips}
-    holders: dict[str, list[str]] = defaultdict(list)  # zips by member
+    holders: dict[str, list[tuple[str, str]]] = defaultdict(list)  # zips and their members, by name
     for zip_name, of_zip in members.items():
         for member in of_zip:
-            holders[member].append(zip_name)
+            holders[normalised(member)].append((zip_name, member))
     if not holders:
         return []
-    both: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))  # zip, folder: members
+    shared: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for name in plain:
-        parts = name.split("/")
+        parts = normalised(name).split("/")
         for first in range(len(parts)):
-            member = "/".join(parts[first:])
-            for zip_name in holders.get(member, ()):
-                both[zip_name][name[: len(name) - len(member)]].append(member)
+            folder = "".join(f"{part}/" for part in parts[:first])
+            for zip_name, member in holders.get("/".join(parts[first:]), ()):
+                shared[zip_name][folder][member] = name
     twins = []
-    for zip_name, folders in both.items():
-        for folder, shared in sorted(folders.items(), key=lambda item: (-len(item[1]), item[0])):
-            if _same_content(root, zip_name, folder, shared):
-                twins.append(Twin(zip_name, folder, len(shared), len(members[zip_name])))
+    for zip_name, folders in shared.items():
+        for folder, unpacked in sorted(folders.items(), key=lambda item: (-len(item[1]), item[0])):
+            if _same_content(root, zip_name, unpacked):
+                twin = Twin(zip_name, folder, tuple(unpacked.values()), len(members[zip_name]))
+                if not twin.reads_folder:
+                    _refuse_changed(root, twin, unpacked)
+                twins.append(twin)
                 break
     _refuse_halves(root, plain, twins, members)
     return twins
@@ -195,15 +199,18 @@ def _pictures(members: Iterable[str]) -> set[str]:
     return {name for name in chosen if name.lower().endswith(IMAGES)} or chosen
 
 
-def _same_content(root: Path, zip_name: str, folder: str, shared: list[str]) -> bool:
-    """Whether most of the largest shared files are the same in both; a few may have been mended since."""
+def _same_content(root: Path, zip_name: str, unpacked: dict[str, str]) -> bool:
+    """Whether most of the largest shared files (member: plain file) are the same in both; a few may have been
+    mended since."""
     entries = _open(root / zip_name).members
-    largest = sorted(shared, key=lambda name: (-entries[name].file_size, name))[:COMPARED]
-    equal = 0
-    for member in largest:
-        path, entry = root / f"{folder}{member}", entries[member]
-        equal += path.stat().st_size == entry.file_size and _crc(path) == entry.CRC
+    largest = sorted(unpacked, key=lambda name: (-entries[name].file_size, name))[:COMPARED]
+    equal = sum(_is_member(root / unpacked[member], entries[member]) for member in largest)
     return 2 * equal > len(largest)
+
+
+def _is_member(path: Path, entry: zipfile.ZipInfo) -> bool:
+    """Whether a file has the content of a zip's member, by size and checksum."""
+    return path.stat().st_size == entry.file_size and _crc(path) == entry.CRC
 
 
 def _crc(path: Path) -> int:
@@ -214,21 +221,47 @@ def _crc(path: Path) -> int:
     return value
 
 
+def _refuse_changed(root: Path, twin: Twin, unpacked: dict[str, str]) -> None:
+    """Raise InputError where a zip would be read in the place of files that were mended after unpacking."""
+    entries = _open(root / twin.archive).members
+    changed = [name for member, name in unpacked.items() if not _is_member(root / name, entries[member])]
+    if changed:
+        raise InputError(
+            f"{root / twin.archive}: unpacked in {root / twin.folder} by {len(twin.unpacked)} of its "
+            f"{twin.pictures} pictures, {len(changed)} of them changed since, such as {changed[0]}; one of "
+            "the two is read as a whole: unpack the rest, or remove the archive or the folder"
+        )
+
+
 def _refuse_halves(root: Path, plain: list[str], twins: list[Twin], members: dict[str, set[str]]) -> None:
-    """Raise InputError where a folder is half unpacked and holds pictures beside those of its zips."""
-    unpacked = {twin.folder + member for twin in twins for member in members[twin.archive]}
+    """Raise InputError where a folder is half unpacked and holds pictures beside those of its zips: in the
+    zip's own folders, or of one of its missing pictures under another name."""
+    unpacked = {name for twin in twins for name in twin.unpacked}
     for twin in twins:
         if twin.reads_folder:
             continue
-        places = {f"{twin.folder}{member}".rpartition("/")[0] for member in members[twin.archive]}
-        others = [
-            name
-            for name in plain
-            if name.lower().endswith(IMAGES) and name not in unpacked and name.rpartition("/")[0] in places
-        ]
+        entries = _open(root / twin.archive).members
+        places = {f"{twin.folder}{normalised(member)}".rpartition("/")[0] for member in members[twin.archive]}
+        here = {normalised(name) for name in twin.unpacked}
+        missing = {
+            (entries[member].file_size, entries[member].CRC)
+            for member in members[twin.archive]
+            if twin.folder + normalised(member) not in here
+        }
+        sizes = {size for size, _ in missing}
+        others = []
+        for name in plain:
+            if name in unpacked or not name.lower().endswith(IMAGES):
+                continue
+            size = (root / name).stat().st_size
+            renamed = normalised(name).startswith(twin.folder) and size in sizes
+            if normalised(name).rpartition("/")[0] in places or (
+                renamed and (size, _crc(root / name)) in missing
+            ):
+                others.append(name)
         if others:
             raise InputError(
-                f"{root / twin.archive}: unpacked in {root / twin.folder} by {twin.unpacked} of its "
+                f"{root / twin.archive}: unpacked in {root / twin.folder} by {len(twin.unpacked)} of its "
                 f"{twin.pictures} pictures, beside {len(others)} that it does not hold, such as {others[0]}; "
                 "one of the two is read as a whole: unpack the rest, or remove the archive or the folder"
             )

@@ -18,6 +18,21 @@ from pipeline.scenes.settings import OwnSource
 
 LEAST_UNITS = 2  # of each side: RS-SQED splits one 8:2, the segmenters' validation takes some of the other
 SHOWN = 8  # names in a message
+LONGEST_KEY = 150  # characters
+SIDECARS = (
+    ".aux.xml",
+    ".ovr",
+    ".msk",
+    ".prj",
+    ".tfw",
+    ".tifw",
+    ".pgw",
+    ".pngw",
+    ".jgw",
+    ".jpgw",
+    ".jpegw",
+    ".wld",
+)
 
 Parts = tuple[str, ...]  # values of the named parts of a path, in the order of the pattern of the images
 
@@ -48,12 +63,17 @@ class Own(Dataset):
         return super().images(root, side)
 
     def strangers(self, root: Path) -> list[Stranger]:
-        """The files that fit none of the patterns: pictures, which may be lost ones, and others."""
+        """The files that fit none of the patterns: pictures, which may be lost ones, and others. What belongs
+        to a picture that fits, such as its world file, is none."""
         known = [self.image_pattern, self.label_pattern, *self.left_out]
         caseless = [re.compile(pattern.expression, re.IGNORECASE) for pattern in known]
         strangers = []
-        for name in map(normalised, files.listing(root)):
-            if any(pattern.match(name) is not None for pattern in known):
+        names = [normalised(name) for name in files.listing(root)]
+        fitting = {name for name in names if any(pattern.match(name) is not None for pattern in known)}
+        owners = fitting | {name.rpartition(".")[0] for name in fitting}
+        for name in names:
+            sidecar = next((suffix for suffix in SIDECARS if name.lower().endswith(suffix)), "")
+            if name in fitting or (sidecar and name[: -len(sidecar)] in owners):
                 continue
             reason = "fits no pattern" if is_picture(name) else "no picture, and fits no pattern"
             if any(expression.search(f"/{name}") for expression in caseless):
@@ -86,7 +106,7 @@ class Own(Dataset):
         check_pairs(self.title, paired, labels, f"{self.layout('training')}, paired by equal parts")
         result: dict[str, SourceImage] = {}
         for parts, path in images.items():
-            key = "-".join(map(_key, parts))
+            key = _short("-".join(map(_key, parts)))
             # Keys name files, and there are file systems that do not tell a from A.
             twin = result.get(key.lower())
             if twin is not None:
@@ -161,9 +181,9 @@ class Own(Dataset):
         names = {parts: self._unit(parts) if place is None else parts[place] for parts in images}
         there = set(names.values())
         listed: dict[str, Side] = {
-            **dict.fromkeys(splits.training, "training"),
-            **dict.fromkeys(splits.evaluation, "evaluation"),
-            **dict.fromkeys(splits.unused, "unused"),
+            **dict.fromkeys(map(normalised, splits.training), "training"),
+            **dict.fromkeys(map(normalised, splits.evaluation), "evaluation"),
+            **dict.fromkeys(map(normalised, splits.unused), "unused"),
         }
         for lone, problem in (
             (listed.keys() - there, "no image has"),
@@ -218,6 +238,12 @@ def _key(value: str) -> str:
     if value.isascii():
         return plain
     return f"{plain.strip('_')}_{hashlib.sha256(value.encode()).hexdigest()[:8]}".lstrip("_")
+
+
+def _short(key: str) -> str:
+    """A key that leaves room for a tile's place in a file's name."""
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    return key if len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 9]}_{digest}"
 
 
 def _some(names: Iterable[str]) -> str:

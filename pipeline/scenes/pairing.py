@@ -11,6 +11,8 @@ from pipeline.runtime.errors import InputError
 from pipeline.scenes.dataset import Dataset, SourceImage
 from pipeline.scenes.reading import Facts, Raster, open_image, open_label
 
+MOST_STRETCH = 1.25  # of one side against the other where resizing is allowed; FloodNet's photos need 1.12
+IS_ITS_LABEL = 0.9  # share of an image's pixels that must be its label's for it to be the label
 LOOKED_AT_ROWS = 64  # of an image at a time, to see that it is none
 SIZES_CURE = "copy both again (a data set of one's own may set resize_to_label)"
 TURN = "turn the label, or take the tag off (exiftool -Orientation= {})"
@@ -57,6 +59,9 @@ def objection(picture: Facts, mask: Facts, resize: bool = False, cure: str = "co
             )
         if resize and (picture.size[0] - picture.size[1]) * (width - height) < 0:
             return f"{found}, whose sides are swapped; turn one of the two (resizing would squash the image)"
+        stretch = picture.size[0] * height / (picture.size[1] * width)
+        if resize and not 1 / MOST_STRETCH <= stretch <= MOST_STRETCH:
+            return f"{found}, of another shape (resizing would squash the image); cut the image to its label"
         if not resize:
             return f"{found}; {cure}"
     for facts, other in ((picture, mask), (mask, picture)):
@@ -76,18 +81,20 @@ def objection(picture: Facts, mask: Facts, resize: bool = False, cure: str = "co
     return None
 
 
-def holds_a_label(data: Dataset, picture: Raster) -> bool:
-    """Whether an image file holds the colours of a label, more than one of them and no other.
+def holds_a_label(data: Dataset, picture: Raster, indices: np.ndarray) -> bool:
+    """Whether an image file is its own label: of the label's colours alone, in the label's places.
 
-    Labels may share their images' names, so that one can be unpacked over the other. Raises InputError as
-    reading does.
+    indices: [H,W] uint8, the decoded label. Labels may share their images' names, so that one can be unpacked
+    over the other. Raises InputError as reading does.
     """
-    if not data.coloured:
+    if not data.coloured or indices.shape != (picture.height, picture.width):
         return False
-    first, of_one_colour = picture.rows(0, 1)[0, 0], True
+    first, of_one_colour, agreeing = picture.rows(0, 1)[0, 0], True, 0
     for top in range(0, picture.height, LOOKED_AT_ROWS):
         rows = picture.rows(top, min(top + LOOKED_AT_ROWS, picture.height))
-        if data.decode_label(rows).unknown:
+        decoded = data.decode_label(rows)
+        if decoded.unknown:
             return False
+        agreeing += int(np.count_nonzero(decoded.indices == indices[top : top + len(rows)]))
         of_one_colour = of_one_colour and bool(np.all(rows == first))
-    return not of_one_colour
+    return not of_one_colour and agreeing >= IS_ITS_LABEL * indices.size

@@ -40,13 +40,12 @@ GDAL_OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",  # nor written
 }
 CHUNK = 2**20  # bytes
-WORLD_FILE = 4096  # bytes, at most
+MOST_TEXT = 2**20  # bytes of a file beside a picture
 WORLD_FILES = {  # suffixes beside the pictures of a container
     "TIFF": (".tfw", ".tifw", ".wld"),
     "PNG": (".pgw", ".pngw", ".wld"),
     "JPEG": (".jgw", ".jpgw", ".jpegw", ".wld"),
 }
-CONVERT = "convert it, e.g. gdal_translate {name} {stem}.tif"
 BANDS_HINT = (
     "name the three `bands` to take in the data set's configuration, or convert it, "
     "e.g. gdal_translate -b 1 -b 2 -b 3 (for Potsdam take the _RGB files)"
@@ -58,19 +57,21 @@ OPAQUE = 255  # of alpha
 MOST_SOFT = 0.01  # share of a mask's pixels between transparent and opaque, at its edges
 MASK_ROWS = 1024  # read at a time
 SPREAD = {"L;2": 85, "L;4": 17}  # Pillow spreads grey values of 2 and 4 bits over 0 to 255
+COLOURS_HINT = "write its colours as the classes of the data set, or convert it to one 8-bit band of ids"
 IDS_HINT = "convert it to one 8-bit band, e.g. gdal_translate -b 1 -ot Byte"
 
 
 class Facts(NamedTuple):
     """What a picture's file says of it. header: see `pipeline.imagery.header`; orientation: how the stored
     picture is turned, by its tag or its georeference; georeference: of the picture upright, None where there
-    is none; may_be_outside: whether it has alpha, a mask or a no-data value."""
+    is none; may_be_outside: whether it has alpha, a mask or a no-data value; nodata: this value."""
 
     path: Path
     header: Header
     orientation: int
     georeference: Georeference | None = None
     may_be_outside: bool = False
+    nodata: float | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -216,10 +217,14 @@ def _check_rows(raster: Raster, first: int, last: int) -> None:
 
 def _check_pixels(path: Path, width: int, height: int) -> None:
     if width * height > MOST_PIXELS:
-        raise InputError(
-            f"{path}: {width} x {height} px is more than we dare to open at once; cut it, or convert it to a "
-            "TIFF of tiles, which is read by windows: gdal_translate -co TILED=YES"
-        )
+        _refuse_size(path, f"{width} x {height} px")
+
+
+def _refuse_size(path: Path, found: str) -> NoReturn:
+    raise InputError(
+        f"{path}: {found} is more than we dare to open at once; cut it, or convert it to a TIFF of tiles, "
+        "which is read by windows: gdal_translate -co TILED=YES"
+    )
 
 
 @contextmanager
@@ -234,6 +239,8 @@ def _guard(path: Path) -> Iterator[None]:
 
 
 def _broken(path: Path, error: BaseException) -> NoReturn:
+    if isinstance(error, Image.DecompressionBombError):
+        _refuse_size(path, str(error).partition(" exceeds")[0])
     reason = error.__cause__ or error  # rasterio hides what GDAL said
     cure = "copy or download it again"
     if isinstance(error, NoImageError):
@@ -250,7 +257,8 @@ def _convert(path: Path, kind: str) -> NoReturn:
 
 
 def _converting(path: Path) -> str:
-    return CONVERT.format(name=path.name, stem=path.stem)
+    target = f"{path.stem}.tif" if path.suffix != ".tif" else f"{path.stem}_converted.tif"
+    return f"convert it, e.g. gdal_translate {path.name} {target}"
 
 
 def _check_bands(path: Path, bands: Sequence[int], count: int) -> None:
@@ -281,7 +289,12 @@ def _header(path: Path) -> Header:
 
 def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
     """The header with the georeference of the dataset, or else of the world file beside it."""
-    georeference = (ground.of_dataset(dataset) if dataset else None) or _world_file(path, header.container)
+    georeference = (ground.of_dataset(dataset) if dataset else None) or _beside(path, header.container)
+    if dataset and header.orientation != 1 and header.kind == "other":
+        raise InputError(  # libtiff turns these itself, but not by all tags
+            f"{path}: expected RGB, grey or a palette in a TIFF with an orientation tag, found other "
+            f"colours; {RGB_HINT}, e.g. magick {path.name} -auto-orient -colorspace sRGB {path.stem}_rgb.tif"
+        )
     if georeference is None:
         return Facts(path, header, header.orientation, None, header.alpha)
     if header.orientation != 1:
@@ -290,25 +303,38 @@ def _placed(path: Path, header: Header, dataset: Any = None) -> Facts:
             f"follow one and some the other; take the tag ({header.orientation}) off: exiftool "
             f"-Orientation= {path.name}"
         )
-    way = ground.orientation(georeference)
+    way = ground.orientation(georeference, header.width, header.height)
     return Facts(path, header, way, ground.turned(georeference, header.width, header.height), header.alpha)
 
 
-def _world_file(path: Path, kind: str) -> Georeference | None:
+def _beside(path: Path, kind: str) -> Georeference | None:
+    """The georeference in GDAL's auxiliary file or the world file beside a picture."""
+    auxiliary = path.with_name(f"{path.name}.aux.xml")
+    if is_file(auxiliary):
+        try:
+            if found := ground.of_auxiliary_file(_text(auxiliary)):
+                return found
+        except ValueError:
+            pass  # other programs write files of this name too, and GDAL does without
     for suffix in WORLD_FILES[kind]:
         for beside in (path.with_suffix(suffix), path.with_suffix(suffix.upper())):
             if not is_file(beside):
                 continue
-            with open_binary(beside) as file:
-                content = file.read(WORLD_FILE)
+            projection = path.with_suffix(".prj")
             try:
-                return ground.of_world_file(content.decode("utf-8-sig"))
+                return ground.of_world_file(_text(beside), _text(projection) if is_file(projection) else "")
             except ValueError as error:
                 raise InputError(
                     f"{beside}: expected a world file, which is six numbers, found another ({error}); mend "
                     "or remove it"
                 ) from None
     return None
+
+
+def _text(path: Path) -> str:
+    """A small file's text; ValueError where it is none in UTF-8."""
+    with open_binary(path) as file:
+        return file.read(MOST_TEXT).decode("utf-8-sig")
 
 
 # PNG and JPEG
@@ -352,13 +378,15 @@ def _decode_label(path: Path, coloured: bool) -> Raster:
                 _refuse(path, image, "three 8-bit bands of colours, or a palette", RGB_HINT)
             return _whole(path, image, np.asarray(image.convert("RGB")), _transparent(image))
         if "16" in stored or image.mode not in ("1", "L", "LA", "P"):
-            _refuse(path, image, "one 8-bit band of ids", IDS_HINT)
+            colours = "16" not in stored and len(image.getbands()) > 2
+            _refuse(path, image, "one 8-bit band of ids", COLOURS_HINT if colours else IDS_HINT)
         if image.format != "PNG":
             raise InputError(f"{path}: expected ids in a PNG or TIFF, found a JPEG, which blurs them")
         ids = np.asarray(image.getchannel(0) if image.mode == "LA" else image)
         if stored in SPREAD:
             ids = ids // np.uint8(SPREAD[stored])
-        return _whole(path, image, ids.astype(np.uint8, copy=False), _transparent(image))
+        outside = _transparent(image, SPREAD.get(stored, 1))
+        return _whole(path, image, ids.astype(np.uint8, copy=False), outside)
 
 
 def _whole(path: Path, image: ImageFile.ImageFile, pixels: np.ndarray, outside: np.ndarray | None) -> Raster:
@@ -370,10 +398,13 @@ def _whole(path: Path, image: ImageFile.ImageFile, pixels: np.ndarray, outside: 
     return _Whole(facts, upright(pixels, facts.orientation), outside)
 
 
-def _transparent(image: ImageFile.ImageFile) -> np.ndarray | None:
-    """[H,W] bool: where a decoded image is wholly transparent; None: nowhere."""
+def _transparent(image: ImageFile.ImageFile, spread: int = 1) -> np.ndarray | None:
+    """[H,W] bool: where a decoded image is wholly transparent; None: nowhere. spread: by how much its values
+    were multiplied, which its transparent one is not."""
     if image.mode in ("LA", "RGBA"):
         outside = np.asarray(image.getchannel("A")) == 0
+    elif spread > 1 and "transparency" in image.info:
+        outside = np.asarray(image) == image.info["transparency"] * spread
     elif "transparency" in image.info:  # a palette's alphas, or one value of grey or colour
         outside = np.asarray(image.convert("RGBA").getchannel("A")) == 0
     else:
@@ -413,7 +444,7 @@ def _open_tiff(path: Path) -> Iterator[tuple[Any, Facts]]:
                 dataset = stack.enter_context(rasterio.open(source, driver="GTiff"))
             _check_tiff(path, dataset)
             masked = _has_mask(dataset, tuple(range(1, _colours(dataset) + 1)), alpha=True)
-            facts = _placed(path, header, dataset)._replace(may_be_outside=masked)
+            facts = _placed(path, header, dataset)._replace(may_be_outside=masked, nodata=dataset.nodata)
         yield dataset, facts
 
 
@@ -429,6 +460,12 @@ def _check_tiff(path: Path, dataset: Any) -> None:
 
 
 def _image_bands(path: Path, dataset: Any, bands: Sequence[int], alpha: bool) -> tuple[int, ...]:
+    from rasterio.enums import ColorInterp
+
+    if dataset.colorinterp[0] is ColorInterp.palette:
+        _refuse_tiff(
+            path, dataset, "three 8-bit bands", "its values are a palette's: gdal_translate -expand rgb"
+        )
     if bands:
         _check_bands(path, bands, dataset.count)
     taken = tuple(bands or range(1, (_colours(dataset) if alpha else dataset.count) + 1))
@@ -446,7 +483,8 @@ def _label_bands(path: Path, dataset: Any, coloured: bool) -> tuple[tuple[int, .
     bytes_only = set(dataset.dtypes) == {"uint8"}
     if not coloured:
         if _colours(dataset) != 1 or not bytes_only:
-            _refuse_tiff(path, dataset, "one 8-bit band of ids", IDS_HINT)
+            hint = COLOURS_HINT if bytes_only and _colours(dataset) == 3 else IDS_HINT
+            _refuse_tiff(path, dataset, "one 8-bit band of ids", hint)
         if dataset.compression is Compression.jpeg:
             raise InputError(f"{path}: expected ids, found them compressed as JPEG, which blurs them")
         return (1,), None
@@ -471,16 +509,18 @@ def _is_mask(dataset: Any) -> bool:
     """Whether the band that is called alpha is one (True where there is none).
 
     GDAL calls the fourth of four bytes alpha where nobody says what it is; infrared is told from a mask by
-    its many values between 0 and 255.
+    its many values between 0 and 255, or by none that is opaque.
     """
     if _colours(dataset) == dataset.count:
         return True
-    between = 0
+    between, opaque = 0, False
     for first in range(0, dataset.height, MASK_ROWS):
         last = min(first + MASK_ROWS, dataset.height)
         values = dataset.read(dataset.count, window=((first, last), (0, dataset.width)))
-        between += int(np.count_nonzero((values != 0) & (values != values.dtype.type(OPAQUE))))
-    return between <= MOST_SOFT * dataset.width * dataset.height
+        is_opaque = values == values.dtype.type(OPAQUE)
+        opaque = opaque or bool(is_opaque.any())
+        between += int(np.count_nonzero((values != 0) & ~is_opaque))
+    return opaque and between <= MOST_SOFT * dataset.width * dataset.height
 
 
 def _has_mask(dataset: Any, bands: tuple[int, ...], alpha: bool) -> bool:

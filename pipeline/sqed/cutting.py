@@ -78,7 +78,7 @@ class Cutter:
                 self._leave_out(image, width, height, "flooded")
                 return
             self._check_unknown(image, label)
-            if holds_a_label(self.data, picture):
+            if holds_a_label(self.data, picture, label.indices):
                 raise InputError(
                     f"{image.image}: expected an image, found only the colours of a label; unpack the "
                     "images again"
@@ -91,7 +91,8 @@ class Cutter:
             if blank is not None:
                 label.indices[blank] = IGNORE
             rows = _rows(picture, width, height, blank)
-            found = [self._save(image, *pair) for pair in _pairs(rows, strips(tiles, height), label.indices)]
+            pairs = _pairs(rows, strips(tiles, height), label.indices)
+            found = [self._save(image, blank is not None, *pair) for pair in pairs]
         self._finish(
             image, width, height,
             tiles=[tile for tile, _, reason in found if not reason],
@@ -164,7 +165,12 @@ class Cutter:
             )
 
     def _save(
-        self, image: SourceImage, window: Window, interior: tuple[int, int, int, int], *pair: np.ndarray
+        self,
+        image: SourceImage,
+        has_blank: bool,
+        window: Window,
+        interior: tuple[int, int, int, int],
+        *pair: np.ndarray,
     ) -> tuple[dict[str, Any], np.ndarray, str]:
         """Write a tile unless its label is wholly ignored or its image shows nothing; its facts, its labelled
         pixels per class (none where it is left out), and why it is left out, else nothing."""
@@ -176,7 +182,7 @@ class Cutter:
         facts |= dict(zip(("left", "top", "right", "bottom"), interior, strict=True))
         facts |= {"valid": float(counted.sum() / pair[1].size), "bytes": 0}
         reason = "" if counted.any() else "no labelled pixel"
-        if not reason and _is_of_one_colour(pair[0], interior):
+        if (not reason or has_blank) and _is_of_one_colour(pair[0], interior):
             reason = "image of one colour"
         if not reason:
             for path, array in zip(self.files(image.side, tile_id), pair, strict=True):

@@ -126,7 +126,9 @@ def test_boxes_of_the_stored_picture_do_not_fit_the_upright_one(tmp_path: Path) 
 def test_an_image_that_is_none_is_named(tmp_path: Path) -> None:
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
     assert "git lfs pull" in str(read_one(tmp_path, "voc", voc(CENTRE), pointer).fault)
-    assert str(read_one(tmp_path, "voc", voc(CENTRE), b"").fault).startswith("image is broken (it is an empty file")
+    assert str(read_one(tmp_path, "voc", voc(CENTRE), b"").fault).startswith(
+        "image is broken (it is an empty file"
+    )
 
 
 @pytest.mark.parametrize("name", ["", " ", "-_-", "nan", "None", "7", "x" * 101])

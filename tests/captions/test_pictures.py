@@ -89,6 +89,10 @@ def test_grey_is_stretched_as_colours_are() -> None:
 
 
 def test_alpha_of_16_bits_is_black_and_no_value_of_the_stretch() -> None:
+    grey = DEEP[..., :1]
+    found = decoded(png16(np.dstack([grey, OPAQUE])))[0]
+    assert (found[:5] == 0).all()
+    np.testing.assert_allclose(found[5:].astype(int), stretched(grey[5:]).repeat(3, axis=-1), atol=1)
     wild = DEEP.copy()
     wild[:5] = 60_000  # under the transparent part
     for data in (
@@ -118,7 +122,7 @@ def test_turned_pictures_come_upright_and_are_stored_so(orientation: int, luma: 
     pixels[:9, :9] = 250
     exif = Image.Exif()
     exif[0x0112] = orientation
-    for form in ("PNG", "JPEG", "WEBP"):
+    for form in ("PNG", "JPEG", "WEBP", "TIFF"):
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, form, exif=exif, quality=100)
         found, ending = decoded(buffer.getvalue(), luma)
@@ -126,7 +130,7 @@ def test_turned_pictures_come_upright_and_are_stored_so(orientation: int, luma: 
         assert found.shape[:2] == turned.shape[:2]
         grey = found if found.ndim == 2 else found[..., 0]
         assert ((grey > 128) == (turned[..., 0] > 128)).mean() > 0.98
-        assert ending == ({"PNG": "png", "JPEG": "jpg", "WEBP": ""}[form] if orientation == 1 else "")
+        assert ending == ({"PNG": "png", "JPEG": "jpg"}.get(form, "") if orientation == 1 else "")
 
 
 def test_transparent_pixels_are_black() -> None:

@@ -306,7 +306,7 @@ def test_an_own_data_set(project: Project) -> None:
     code, out, _ = project.check()
     assert code == 0
     assert ["mine", "ok", "training"] in [line.split()[:3] for line in out.splitlines()]
-    assert "32 x 16 (6)" in out and "4: all 2 classes" in out
+    assert "32 x 16 (6)" in out and "6: all 2 classes" in out
     (root / "d/1_mask.png").unlink()
     code, out, _ = project.check()
     assert code == 1
@@ -376,6 +376,9 @@ def test_what_a_run_does_to_files_is_remarked(project: Project) -> None:
         ("pointer", "a/0.png: cannot be decoded (it is a Git LFS pointer); run `git lfs pull`"),
         ("strangers", "3 of 27 pictures below data/raw/scenes/mine fit neither"),
         ("halves", "a.zip: unpacked in data/raw/scenes/mine/a by 5 of its 6 pictures, beside 1"),
+        ("label", "d/0_mask.png: expected one 8-bit band of ids, found an image of mode I;16"),
+        ("value", "d/2_mask.png: 512 of 512 pixels have a value outside the table, such as (9,)"),
+        ("empty", "no pixel of the 6 labels of evaluation is of a class"),
         ("name", "names that are no plain text (1): 'd/\\x07.txt'"),
     ],
 )
@@ -402,6 +405,13 @@ def test_what_a_run_refuses_check_refuses(project: Project, harm: str, problem: 
     elif harm == "strangers":
         for number in range(3):
             shutil.copy(image, root / f"a/{number}.jpg")
+    elif harm == "label":
+        Image.fromarray(np.ones((16, 32), np.uint16)).save(root / "d/0_mask.png")
+    elif harm == "value":
+        Image.new("L", (32, 16), 9).save(root / "d/2_mask.png")
+    elif harm == "empty":
+        for path in [*(root / "c").glob("*_mask.png"), *(root / "d").glob("*_mask.png")]:
+            Image.open(path).save(path, transparency=Image.open(path).getpixel((0, 0)))
     elif harm == "halves":
         with zipfile.ZipFile(root / "a.zip", "w") as archive:
             for path in sorted((root / "a").iterdir()):

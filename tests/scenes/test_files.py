@@ -7,6 +7,7 @@ import random
 import shutil
 import struct
 import tracemalloc
+import unicodedata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,31 @@ def test_a_zip_or_the_folder_that_it_was_unpacked_to_is_read_never_both(tmp_path
         InputError, match=r"Val\.zip: .* by 2 of its 3 pictures, beside 1 that it does not hold"
     ):
         find(tmp_path, NUMBERED)
+
+
+def test_what_reading_the_zip_would_lose_is_refused(tmp_path: Path) -> None:
+    content = {f"Val/images/{number}.png": bytes([number]) * 50 for number in range(5)}
+    pack(tmp_path / "Val.zip", content)
+    unpack(tmp_path, {**content, "Val/images/1.png": b"mended"})
+    (tmp_path / "Val/images/4.png").unlink()
+    with pytest.raises(
+        InputError, match=r"4 of its 5 pictures, 1 of them changed since, such as Val/images/1"
+    ):
+        find(tmp_path, NUMBERED)
+    unpack(tmp_path, content)
+    (tmp_path / "Val/images/4.png").rename(tmp_path / "fourth.png")
+    with pytest.raises(InputError, match=r"by 4 of its 5 pictures, beside 1 .*, such as fourth\.png"):
+        find(tmp_path, NUMBERED)
+
+
+def test_a_zip_and_its_folder_in_two_forms_of_unicode(tmp_path: Path) -> None:
+    content = {f"Köln/images/{number}.png": bytes([number]) * 50 for number in range(3)}
+    pack(tmp_path / "all.zip", {unicodedata.normalize("NFC", name): data for name, data in content.items()})
+    unpack(tmp_path, {unicodedata.normalize("NFD", name): data for name, data in content.items()})
+    assert len(choices(tmp_path)) == 1
+    assert {key: read(path) for key, path in find(tmp_path, NUMBERED).items()} == {
+        str(number): bytes([number]) * 50 for number in range(3)
+    }
 
 
 def test_an_archive_is_not_another_flights_folder(tmp_path: Path) -> None:
@@ -439,7 +465,7 @@ def test_the_list_of_archives(tmp_path: Path) -> None:
     pack(tmp_path / "outer.zip", {"inner.zip": b""})
     listed = {archive.path.name: archive for archive in archives(tmp_path)}
     assert sorted(listed) == ["Val.zip", "broken.zip", "other.tar.gz", "outer.zip"]
-    twin = Twin("Val.zip", "here/", 1, 2)
+    twin = Twin("Val.zip", "here/", ("here/Val/images/2.png",), 2)
     assert listed["Val.zip"][1:] == (3, (), "", twin)
     assert listed["outer.zip"].inner == ("inner.zip",)
     assert "expected a whole zip archive" in listed["broken.zip"].problem

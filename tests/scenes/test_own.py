@@ -114,13 +114,36 @@ def test_keys_of_other_scripts_stay_distinct(tmp_path: Path) -> None:
     assert {image.key for image in own().images(other)} == {image.key for image in images}
 
 
+def test_names_in_the_description_may_be_in_either_form_of_unicode(tmp_path: Path) -> None:
+    units = ("Köln", "Zürich", "Bonn", "Trier")
+    for form in ("NFC", "NFD"):
+        named = [unicodedata.normalize(form, unit) for unit in units]
+        splits = {"training": named[:2], "evaluation": named[2:]}
+        assert len(own(splits=splits).images(write(tmp_path / f"{form}_splits", units))) == 8
+        folder = tmp_path / form
+        write(folder / "Höhe", units)
+        pattern = unicodedata.normalize("NFD" if form == "NFC" else "NFC", "Höhe/{unit}/images/{image}.jpg")
+        assert len(own(images=pattern, labels="{unit}/masks/{image}.png").images(folder)) == 8
+
+
+def test_long_names_leave_room_for_those_of_tiles(tmp_path: Path) -> None:
+    units = tuple(f"{letter}{'x' * 120}" for letter in "abcd")
+    for unit in units:
+        write_image(tmp_path / unit / "images" / f"{'y' * 120}1.jpg")
+        write_label(tmp_path / unit / "masks" / f"{'y' * 120}1.png")
+    keys = {image.key for image in own().images(tmp_path)}
+    assert len(keys) == 4 and max(map(len, keys)) <= 150
+
+
 def test_pictures_that_no_pattern_fits_are_counted_and_too_many_are_an_error(tmp_path: Path) -> None:
     write(tmp_path)
     assert own().strangers(tmp_path) == []
     write_image(tmp_path / "Tile 1/images/part_9.jpeg")
     (tmp_path / "readme.txt").write_text("read me")
-    (tmp_path / "Tile 1/images/part_0.jgw").write_text("1 0 0 -1 0 0")
-    strangers = {"Tile 1/images/part_9.jpeg", "Tile 1/images/part_0.jgw", "readme.txt"}
+    (tmp_path / "Tile 1/images/part_0.jgw").write_text("1 0 0 -1 0 0")  # belongs to its picture
+    (tmp_path / "Tile 1/images/part_0.jpg.aux.xml").write_text("<PAMDataset/>")
+    (tmp_path / "Tile 1/images/part_7.jgw").write_text("1 0 0 -1 0 0")
+    strangers = {"Tile 1/images/part_9.jpeg", "Tile 1/images/part_7.jgw", "readme.txt"}
     data = own()
     assert {stranger.path for stranger in data.strangers(tmp_path)} == strangers
     assert len(data.images(tmp_path)) == 8  # one of seventeen pictures: below a tenth

@@ -77,11 +77,14 @@ def test_a_label_of_the_stored_picture_is_refused_with_the_cure(tmp_path: Path) 
 def test_resizing_never_swaps_sides(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
     resizing = own(**IDS, resize_to_label=True)
+    Image.new("L", (20, 4), 1).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="of another shape"):
+        read(resizing, pair(tmp_path, "a.jpg", "a.png"))
     for width, height in ((15, 20), (30, 40), (39, 40)):
         Image.fromarray(np.ones((height, width), np.uint8)).save(tmp_path / "a.png")
         with pytest.raises(InputError, match="whose sides are swapped"):
             read(resizing, pair(tmp_path, "a.jpg", "a.png"))
-    for width, height in ((20, 15), (20, 20), (30, 29)):
+    for width, height in ((20, 15), (20, 16), (36, 30)):
         Image.fromarray(np.ones((height, width), np.uint8)).save(tmp_path / "a.png")
         assert read(resizing, pair(tmp_path, "a.jpg", "a.png"))[1].shape == (height, width)
 
@@ -192,6 +195,46 @@ def test_world_files_and_control_points(tmp_path: Path) -> None:
                 read(own(**IDS), pair(tmp_path, "c.tif", "b.tif"))
 
 
+def test_a_hair_of_shear_is_no_rotation(tmp_path: Path) -> None:
+    bottom_up = Affine(1, 1e-9, 500_000, 1e-9, 1, 5_000_000)
+    write_tiff(tmp_path / "a.tif", SHOWN[::-1], crs="EPSG:32633", transform=bottom_up)
+    write_tiff(tmp_path / "b.tif", TRUTH, **GRID)
+    assert agree(own(**IDS), pair(tmp_path, "a.tif", "b.tif"))
+    turned = HERE * Affine.translation(8, 8) * Affine.rotation(30) * Affine.translation(-8, -8)
+    for name, pixels in (("c.tif", SHOWN), ("d.tif", TRUTH)):
+        write_tiff(tmp_path / name, pixels, crs="EPSG:32633", transform=turned)
+    assert agree(own(**IDS), pair(tmp_path, "c.tif", "d.tif"))
+    mirrored = turned * Affine(1, 0, 0, 0, -1, SIDE)
+    write_tiff(tmp_path / "c.tif", SHOWN[::-1], crs="EPSG:32633", transform=mirrored)
+    assert agree(own(**IDS), pair(tmp_path, "c.tif", "d.tif"))
+
+
+def test_auxiliary_files_and_projections(tmp_path: Path) -> None:
+    import rasterio
+    from rasterio.crs import CRS
+
+    write_tiff(tmp_path / "a.tif", SHOWN, **GRID)
+    for shift, fits in ((0, True), (7, False)):
+        with rasterio.open(
+            tmp_path / "b.png", "w", driver="PNG", dtype="uint8", count=1, height=SIDE, width=SIDE,
+            crs="EPSG:32633", transform=HERE * Affine.translation(shift, 0),
+        ) as file:  # fmt: skip
+            file.write(TRUTH, 1)
+        assert (tmp_path / "b.png.aux.xml").is_file()
+        if fits:
+            assert agree(own(**IDS), pair(tmp_path, "a.tif", "b.png"))
+        else:
+            with pytest.raises(InputError, match="7 px apart"):
+                read(own(**IDS), pair(tmp_path, "a.tif", "b.png"))
+    (tmp_path / "b.png.aux.xml").write_text("<PAMDataset><broken")
+    (tmp_path / "b.pgw").write_text("1 0 0 -1 500000.5 5000015.5")
+    (tmp_path / "b.prj").write_text(CRS.from_epsg(32634).to_wkt())
+    with pytest.raises(InputError, match="expected the ground"):
+        read(own(**IDS), pair(tmp_path, "a.tif", "b.png"))
+    (tmp_path / "b.prj").write_text(CRS.from_epsg(32633).to_wkt())
+    assert agree(own(**IDS), pair(tmp_path, "a.tif", "b.png"))
+
+
 def test_a_tag_and_a_georeference_are_one_too_many(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
@@ -252,6 +295,9 @@ def test_infrared_is_no_alpha_whatever_the_file_calls_it(tmp_path: Path) -> None
         pass
     with open_image(tmp_path / "a.tif", (1, 2, 3)) as raster:
         assert raster.outside(0, SIDE) is None
+    write_tiff(tmp_path / "a.tif", np.dstack([SHOWN, infrared * 0]))  # over water
+    with open_image(tmp_path / "a.tif", (1, 2, 3)) as raster:
+        assert raster.outside(0, SIDE) is None
     mask = np.where(infrared > 100, 255, 0).astype(np.uint8)
     write_tiff(tmp_path / "b.tif", np.dstack([SHOWN, mask]))
     for bands in ((), (1, 2, 3)):
@@ -264,13 +310,16 @@ def test_infrared_is_no_alpha_whatever_the_file_calls_it(tmp_path: Path) -> None
         assert raster.outside(0, SIDE) is None
 
 
-def test_an_image_that_is_a_label(tmp_path: Path) -> None:
-    data = own()
+def test_an_image_that_is_its_label(tmp_path: Path) -> None:
+    data = own(classes={"Roof": [255, 255, 255], "Ground": [0, 0, 0]})
+    painted = np.repeat(TRUTH[..., None] * np.uint8(255), 3, axis=-1)
+    noise = np.random.default_rng(0).integers(0, 2, (SIDE, SIDE, 1)).astype(np.uint8)
     for name, pixels, expected in (
-        ("label", np.where(TRUTH[..., None] == 1, np.array(RED, np.uint8), np.array(BLUE, np.uint8)), True),
-        ("empty", np.full((SIDE, SIDE, 3), RED, np.uint8), False),  # of one colour: shows nothing at all
+        ("label", painted, True),
+        ("empty", np.zeros((SIDE, SIDE, 3), np.uint8), False),  # of one colour: shows nothing at all
+        ("clouds", np.repeat(noise * np.uint8(255), 3, axis=-1), False),  # of a label's colours by chance
         ("photo", SHOWN, False),
     ):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
         with open_image(tmp_path / f"{name}.png") as raster:
-            assert holds_a_label(data, raster) == expected
+            assert holds_a_label(data, raster, np.where(TRUTH == 1, 0, 1)) == expected
