@@ -40,7 +40,7 @@ def of_world_file(text: str, projection: str = "") -> Georeference:
     if len(numbers) != WORLD_LINES or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{len(numbers)} numbers: {' '.join(text.split())[:80]}")
     a, d, b, e, c, f = numbers
-    return Georeference(Affine(a, b, c, d, e, f) * Affine.translation(-0.5, -0.5), _system(projection))
+    return Georeference(Affine(a, b, c, d, e, f) @ Affine.translation(-0.5, -0.5), _system(projection))
 
 
 def of_auxiliary_file(text: str) -> Georeference | None:
@@ -95,10 +95,10 @@ def turned(georeference: Georeference, width: int, height: int) -> Georeference:
     way = orientation(georeference, width, height)
     mirror = Affine.identity()
     if way in (2, 3):
-        mirror *= Affine(-1, 0, width, 0, 1, 0)
+        mirror @= Affine(-1, 0, width, 0, 1, 0)
     if way in (3, 4):
-        mirror *= Affine(1, 0, 0, 0, -1, height)
-    return georeference._replace(transform=georeference.transform * mirror)
+        mirror @= Affine(1, 0, 0, 0, -1, height)
+    return georeference._replace(transform=georeference.transform @ mirror)
 
 
 def disagreement(
@@ -108,7 +108,7 @@ def disagreement(
     corner of the other must lie within half a pixel (of the coarser one) of this one's."""
     width, height = size
     corners = [(x, y) for x in (0, 1) for y in (0, 1)]
-    points = [other.transform * (x * other_size[0], y * other_size[1]) for x, y in corners]
+    points = [other.transform @ (x * other_size[0], y * other_size[1]) for x, y in corners]
     incomparable = False
     if one.crs and other.crs and one.crs != other.crs:
         projected = _in_system(points, other.crs, one.crs)
@@ -117,7 +117,7 @@ def disagreement(
             return f"their coordinate systems, {one.crs} and {other.crs}, cannot be compared"
         points = points if incomparable else projected  # in a local one equal numbers are equal places
     try:
-        places = [~one.transform * point for point in points]
+        places = [~one.transform @ point for point in points]
     except Exception:  # affine's own class for a transform that maps all to a line
         return "one of their transforms is not invertible"
     shifts = [

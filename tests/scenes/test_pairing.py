@@ -122,14 +122,14 @@ def test_pictures_stored_in_another_order_are_read_north_up(tmp_path: Path, flip
 def test_ground_must_agree_to_half_a_pixel(tmp_path: Path) -> None:
     write_tiff(tmp_path / "a.tif", SHOWN, **GRID)
     for shift, fits in ((0.0, True), (0.5, True), (-0.5, True), (0.6, False), (1.0, False), (4e6, False)):
-        moved = HERE * Affine.translation(0, shift)
+        moved = HERE @ Affine.translation(0, shift)
         write_tiff(tmp_path / "b.tif", TRUTH, crs="EPSG:32633", transform=moved)
         if fits:
             assert agree(own(**IDS), pair(tmp_path, "a.tif", "b.tif"))
         else:
             with pytest.raises(InputError, match=r"b\.tif: expected the ground of its image .*a\.tif"):
                 read(own(**IDS), pair(tmp_path, "a.tif", "b.tif"))
-    write_tiff(tmp_path / "b.tif", TRUTH, crs="EPSG:32633", transform=HERE * Affine.scale(1.1))
+    write_tiff(tmp_path / "b.tif", TRUTH, crs="EPSG:32633", transform=HERE @ Affine.scale(1.1))
     with pytest.raises(InputError, match="expected the ground"):
         read(own(**IDS), pair(tmp_path, "a.tif", "b.tif"))
 
@@ -154,7 +154,7 @@ def test_coordinate_systems(tmp_path: Path) -> None:
     assert disagreement(here, (16, 16), Georeference(HERE, degrees), (16, 16))  # off the globe
     # the same ground in another projection: a transform fitted to the corners, as gdalwarp keeps it
     corners = [(x, y) for x in (0, SIDE) for y in (0, SIDE)]
-    xs, ys = transform(utm, mercator, *zip(*(HERE * corner for corner in corners), strict=True))
+    xs, ys = transform(utm, mercator, *zip(*(HERE @ corner for corner in corners), strict=True))
     rows = np.array([[x, y, 1] for x, y in corners])
     a, b, c = np.linalg.lstsq(rows, np.array(xs), rcond=None)[0]
     d, e, f = np.linalg.lstsq(rows, np.array(ys), rcond=None)[0]
@@ -182,7 +182,7 @@ def test_world_files_and_control_points(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.pgw: expected a world file, which is six numbers"):
         read(own(**IDS), pair(tmp_path, "a.png", "b.tif"))
     points = [
-        GroundControlPoint(row, column, *(HERE * (column, row)))
+        GroundControlPoint(row, column, *(HERE @ (column, row)))
         for row, column in ((0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE))
     ]
     for shift, fits in ((0, True), (5, False)):
@@ -200,11 +200,11 @@ def test_a_hair_of_shear_is_no_rotation(tmp_path: Path) -> None:
     write_tiff(tmp_path / "a.tif", SHOWN[::-1], crs="EPSG:32633", transform=bottom_up)
     write_tiff(tmp_path / "b.tif", TRUTH, **GRID)
     assert agree(own(**IDS), pair(tmp_path, "a.tif", "b.tif"))
-    turned = HERE * Affine.translation(8, 8) * Affine.rotation(30) * Affine.translation(-8, -8)
+    turned = HERE @ Affine.translation(8, 8) @ Affine.rotation(30) @ Affine.translation(-8, -8)
     for name, pixels in (("c.tif", SHOWN), ("d.tif", TRUTH)):
         write_tiff(tmp_path / name, pixels, crs="EPSG:32633", transform=turned)
     assert agree(own(**IDS), pair(tmp_path, "c.tif", "d.tif"))
-    mirrored = turned * Affine(1, 0, 0, 0, -1, SIDE)
+    mirrored = turned @ Affine(1, 0, 0, 0, -1, SIDE)
     write_tiff(tmp_path / "c.tif", SHOWN[::-1], crs="EPSG:32633", transform=mirrored)
     assert agree(own(**IDS), pair(tmp_path, "c.tif", "d.tif"))
 
@@ -217,7 +217,7 @@ def test_auxiliary_files_and_projections(tmp_path: Path) -> None:
     for shift, fits in ((0, True), (7, False)):
         with rasterio.open(
             tmp_path / "b.png", "w", driver="PNG", dtype="uint8", count=1, height=SIDE, width=SIDE,
-            crs="EPSG:32633", transform=HERE * Affine.translation(shift, 0),
+            crs="EPSG:32633", transform=HERE @ Affine.translation(shift, 0),
         ) as file:  # fmt: skip
             file.write(TRUTH, 1)
         assert (tmp_path / "b.png.aux.xml").is_file()
