@@ -287,7 +287,7 @@ def _class_of_nodata(data: Dataset, facts: reading.Facts) -> str | None:
 
 def _compare(report: Report) -> None:
     """Whether the evaluation side is trained on: the same pictures, and nearly the same ones."""
-    images = [image for split in report.splits for image in split.images]
+    images = [image for split in report.splits for image in split.images if image in split.sizes]
     try:
         near = compare_sides(report.root, images).near
     except InputError as error:

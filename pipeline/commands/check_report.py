@@ -14,7 +14,7 @@ from pipeline.scenes.dataset import Dataset, SourceImage
 from pipeline.scenes.published import Published, Size
 
 SHOWN = 3  # names in a sentence
-COLUMNS = ("data set", "", "split", "used for", "images", "published", "sizes in pixels", "sampled labels")
+COLUMNS = ("data set", "", "split", "used for", "images", "published", "sizes in pixels", "decoded labels")
 
 
 @dataclass
