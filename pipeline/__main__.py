@@ -62,7 +62,7 @@ def main() -> int:
     check.add_argument(
         "--skip-checksums",
         action="store_true",
-        help="read neither archives for their md5 nor all pictures to compare the sides",
+        help="read no archives for their md5, and decode a sample of the images and labels only",
     )
     counts = commands.add_parser("counts", help="RS-SQED's patches by arithmetic, beside the paper's Table 2")
     counts.add_argument("--csv", action="store_true", help="one flat table for programs")

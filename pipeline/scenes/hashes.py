@@ -74,8 +74,8 @@ def _refuse_equal(root: Path, training: list[_Look], evaluation: list[_Look]) ->
         one, other = equal[0]
         raise InputError(
             f"{root / other}: the same picture as {root / one}, pixel by pixel, but the first is on the "
-            f"evaluation side and the second on the training side (pairs in all: {len(equal)}); remove one of "
-            "the two with its label, or put both on one side"
+            f"evaluation side and the second on the training side (pairs in all: {len(equal)}); remove one "
+            "of the two with its label, or put both on one side"
         )
 
 
