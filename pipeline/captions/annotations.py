@@ -59,9 +59,13 @@ def parse_dota(path: Path) -> Found:
             raise ValueError(f"looks like a {yolo} file; expected {DOTA_LINE}, in pixels: convert it")
         if len(fields) < 9:
             raise ValueError(f"expected {DOTA_LINE}, found {reprlib.repr(line)}")
-        words = fields[8:-1] if len(fields) > 9 and fields[-1] in DIFFICULTIES else fields[8:]
         corners = [_number(field) for field in fields[:8]]
         x, y = corners[::2], corners[1::2]
+        words = fields[8:-1] if len(fields) > 9 and fields[-1] in DIFFICULTIES else fields[8:]
+        numbers = [word for word in words[1:] if _is_number(word)]
+        if len(numbers) > 1 or any(len(word) == 1 or not word.isdigit() for word in numbers):
+            # A score, another difficulty, or two lines in one; Boeing 747 is a class of FAIR1M.
+            raise ValueError(f"expected {DOTA_LINE}, found {reprlib.repr(line)}")
         boxes.append(Box(class_words(" ".join(words)), min(x), min(y), max(x), max(y)))
     return boxes, None, None
 
@@ -106,12 +110,22 @@ PARSERS: dict[str, Callable[[Path], Found]] = {
 def read_text(path: Path) -> str:
     """A small text without its byte order mark; ValueError unless it is UTF-8."""
     content = read_annotation(path)
+    if not content:
+        raise ValueError("an empty file; download it again, or remove it with its image")
     if b"\0" in content:
         raise ValueError("UTF-16, or no text; save it as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("text that is not UTF-8; save it as UTF-8") from None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(text: str | None) -> float:

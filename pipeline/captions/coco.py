@@ -13,6 +13,7 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json
 from pipeline.scenes.files import normalised
 
+EXACT = 2**53  # up to here every whole number is a float of its own
 MOST = 1e9  # pixels, of a coordinate; also keeps out NaN and infinities
 KEYS = {
     "images": ("id", "file_name"),
@@ -45,6 +46,12 @@ def read_coco(path: Path) -> list[Entry]:
     texts = (image["file_name"] for image in images if isinstance(image["file_name"], str))
     _once(path, "file_name", ((normalised(text), text) for text in texts))
 
+    rough = [note["image_id"] for note in annotations] + [image["id"] for image in images]
+    if any(isinstance(value, float) and abs(value) >= EXACT for value in rough):
+        raise InputError(
+            f"{path}: expected ids as whole numbers or texts, found some of 2^53 and more with a decimal "
+            "point, of which neighbours are alike; write them as whole numbers"
+        )
     known = {_id(image["id"]): image["id"] for image in images}
     kinds = {_id(category["id"]): category["id"] for category in categories}
     names = {_id(category["id"]): category["name"] for category in categories}
@@ -147,6 +154,6 @@ def _is_number(value: Any) -> bool:
 
 def _id(value: Any) -> str:
     """An id as it is looked up: 7, 7.0 and "7" are alike."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         value = int(value)
     return str(value).strip()

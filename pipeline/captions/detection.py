@@ -26,7 +26,7 @@ from pipeline.captions.annotations import ENDINGS, PARSERS, read_text
 from pipeline.captions.boxes import caption_boxes, check_boxes
 from pipeline.captions.coco import read_coco
 from pipeline.captions.folders import BELOW, files_in, require_folder
-from pipeline.captions.items import IMAGES, Item, Span, file_item, require, spans
+from pipeline.captions.items import IMAGES, Item, Span, file_item, require_content, spans
 from pipeline.captions.settings import BoxSource
 from pipeline.imagery.header import NoImageError, read_header
 from pipeline.runtime.errors import InputError
@@ -99,7 +99,7 @@ def _images(root: Path, source: BoxSource) -> list[_Image]:
     base = require_folder(root / source.path, "a folder of detection boxes")
     folders = {folder: require_folder(base / folder, "the folder of images") for folder in source.images}
     if source.format == "coco":
-        files = [require(base / path, "the annotations") for path in source.annotations]
+        files = [require_content(base / path, "the annotations") for path in source.annotations]
         return _coco_images(files, folders)
     places = [require_folder(base / path, "the folder of annotations") for path in source.annotations]
     stems: dict[str, tuple[str, str]] = {}
@@ -136,7 +136,7 @@ def _second(path: Path, what: str, other: Path) -> InputError:
 def _listed(base: Path, source: BoxSource, known: set[str]) -> list[str]:
     """The names in the source's lists, one a line (or several without blanks), also with endings."""
     wanted = []
-    for path in (require(base / path, "a list of image names") for path in source.lists):
+    for path in (require_content(base / path, "a list of image names") for path in source.lists):
         try:
             lines = normalised(read_text(path)).splitlines()
         except (OSError, ValueError) as error:

@@ -66,6 +66,14 @@ def _entries(root: Path, source: KarpathySource) -> list[Any]:
             f"{path}: expected {FORM}, each split one of {', '.join(SPLITS)}; found the splits {listed}; "
             "give these images one of the four"
         )
+    sides: dict[str, str] = {}
+    for entry in whole:
+        split = SPLITS[_split(entry)]
+        if sides.setdefault(entry["filename"], split) != split:
+            raise InputError(
+                f"{path}: expected each image in one split, found {entry['filename']} in training and held "
+                "out; remove one of its entries"
+            )
     if entries and not whole:
         raise InputError(
             f"{path}: expected {FORM}, found {json.dumps(entries[0])[:100]}; download the file again"

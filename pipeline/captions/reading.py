@@ -31,7 +31,7 @@ def _row(root: Path, source: Source, item: Item, settings: CollectCaptions) -> d
     row: dict[str, Any] = dict.fromkeys(READ.names)
     row |= {"item": name, "usable": False, "broken": False, "stands_for": 1, "hash": 0, "identity": 0}
     if item.fault or item.address is None:
-        fault = f"{BROKEN}{item.fault}" if item.is_broken else item.fault
+        fault = listed(f"{BROKEN if item.is_broken else ''}{item.fault}")
         return row | {"broken": item.is_broken, "stands_for": item.stands_for, "faults": [fault]}
     checked = [check_caption(caption, settings) for caption in captions_of(item.captions)]
     captions = [caption for caption, fault in checked if fault is None]

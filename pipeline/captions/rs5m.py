@@ -90,7 +90,9 @@ def read(root: Path, span: Span) -> Iterator[Item]:
                 members += 1
                 stem, _, ending = member.name.rpartition(".")
                 if not member.isreg() or member.issparse() or ending not in ENDINGS:
-                    yield Item(f"{tar}/{member.name}", fault="not a member of an RS5M sample")
+                    yield Item(
+                        f"{tar}/{member.name}", fault="not a member of an RS5M sample", is_broken=False
+                    )
                     continue
                 part = ENDINGS[ending]
                 is_other = stem != latest and latest in waiting and waiting[latest].is_whole

@@ -53,13 +53,15 @@ def read(
         if item.fault or not item.address:
             yield item
             continue
+        lost = _count(root / source.path / pair.name, source.tile)  # windows, as which the whole ones count
         if pair.fault:
-            yield Item(item.name, fault=pair.fault)
+            yield Item(item.name, fault=pair.fault, stands_for=lost)
             continue
         try:
             classes = _classes(root / item.address.path, pair.mask, source, max_pixels)
         except (InputError, ValueError) as error:
-            yield Item(item.name, fault=f"broken image or mask ({str(error).replace(f'{root}/', '')})")
+            fault = f"broken image or mask ({str(error).replace(f'{root}/', '')})"
+            yield Item(item.name, fault=fault, stands_for=lost)
             continue
         names = list(TABLES[source.table].values())
         for x, y, w, h in windows(classes.shape[1], classes.shape[0], source.tile):

@@ -171,9 +171,9 @@ def _records(file: BinaryIO, root: Path, source: CsvSource, stop: int) -> Iterat
     """Records from the file's position to `stop`; blank lines are skipped."""
     least = 1 + max(column if isinstance(column, int) else 0 for column in (source.image, *source.captions))
     position = file.tell()
-    width = len(_header(file, source)[0]) if source.header else None
+    width = len(_header(file, source)[0])  # also of a file without one: that of its first row
     file.seek(position)
-    lines = _Rows(file, root, source, width or least)
+    lines = _Rows(file, root, source, width)
     rows = _reader(lines, source)
     while lines.offset < stop:
         lines.begin()
@@ -191,7 +191,7 @@ def _records(file: BinaryIO, root: Path, source: CsvSource, stop: int) -> Iterat
         fault = lines.fault
         if not fields:
             continue
-        if fault is None and (len(fields) != width if width else len(fields) < least):
+        if fault is None and (len(fields) != width or width < least):
             fault = f"row of {len(fields)} columns"
         yield begin, lines.offset, fields, fault
 
@@ -231,6 +231,12 @@ def _columns(file: BinaryIO, source: CsvSource, path: Path) -> list[int]:
         file.seek(_first(file))
         return [int(column) for column in wanted]
     names, offset = _header(file, source)
+    first = names[source.image] if isinstance(source.image, int) and source.image < len(names) else ""
+    if PurePath(first).suffix.lower() in NAMES:
+        raise InputError(
+            f"{path}: expected the names of the columns in the first line, found the image "
+            f"{first}; set header: false"
+        )
     file.seek(offset)
     known = {*names, *range(len(names))}
     missing = [column for column in wanted if column not in known]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.captions.account import account
@@ -88,7 +89,7 @@ def test_quotes_of_a_tab_separated_table_are_text(tmp_path: Path) -> None:
     assert table(tmp_path, HEADER + rows.replace("\t", ","), quoting="none") == expected
     assert table(
         tmp_path,
-        HEADER + '"a.jpg"\t"a road"\n',
+        HEADER.replace(",", "\t") + '"a.jpg"\t"a road"\n',
         delimiter="\t",
         header=False,
         image=0,
@@ -402,3 +403,20 @@ def test_account_of_a_tar_reads_every_sample(tmp_path: Path) -> None:
     assert account(tmp_path, settings.sources[0], settings) == (7, {}, "")
     os.truncate(tmp_path / "rs5m/train/a.tar", 9000)
     assert "all 1 cut off" in account(tmp_path, settings.sources[0], settings).problem
+
+
+def test_a_table_without_the_header_that_it_is_said_to_have(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"found the image a\.jpg; set header: false"):
+        table(tmp_path, "a.jpg,x\nb.jpg,y\n", image=0, captions=[1])
+    found = table(tmp_path, "a.jpg,a road\nb.jpg,a lake, with trees\n", header=False, image=0, captions=[1])
+    assert found[0] == ("a.jpg", ["a road"])
+    assert "row of 3 columns" in str(found[1])
+
+
+def test_an_image_on_both_sides_of_a_karpathy_file(tmp_path: Path) -> None:
+    entry = {"filename": "0.jpg", "sentences": [{"raw": "a"}]}
+    layouts.write(tmp_path / "images/0.jpg", layouts.encoded(Image.new("RGB", (40, 40)), "JPEG"))
+    content = {"images": [entry | {"split": "train"}, entry | {"split": "test"}]}
+    layouts.write(tmp_path / "k.json", json.dumps(content).encode())
+    with pytest.raises(InputError, match=r"expected each image in one split, found 0\.jpg"):
+        items(tmp_path, kind="karpathy", path="k.json", images="images")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.captions.coco import read_coco
 from pipeline.captions.items import Item
 from pipeline.runtime.errors import InputError
 from tests.captions import layouts
@@ -155,3 +156,13 @@ def test_ids_are_of_their_own_file(tmp_path: Path) -> None:
         ("a.jpg", "ship"),
         ("b.jpg", "plane"),
     ]
+
+
+def test_ids_that_floats_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    images = [{"id": 2**54 + number, "file_name": f"{number}.jpg"} for number in range(2)]
+    note = {"image_id": float(2**54), "category_id": 1, "bbox": [1, 1, 2, 2]}
+    content = {"images": images, "annotations": [note], "categories": [{"id": 1, "name": "ship"}]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"ids as whole numbers or texts, found some of 2\^53"):
+        read_coco(path)

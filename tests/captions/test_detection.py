@@ -340,3 +340,14 @@ def test_any_image_bytes_end_in_captions_or_a_fault(tmp_path: Path) -> None:
                 mutated[place] = rng.integers(0, 256)
             item = read_one(tmp_path, "voc", voc(CENTRE), bytes(mutated[: rng.integers(8, len(whole))]))
             assert item.captions or item.fault
+
+
+@pytest.mark.parametrize("rest", ["ship 3", "ship 0.98", "ship 1.0", "ship -1", "ship 0 0"])
+def test_a_number_behind_a_class_of_dota_is_not_its_name(tmp_path: Path, rest: str) -> None:
+    line = f"20 18 30 18 30 30 20 30 {rest}"
+    assert "expected x1 y1" in str(read_one(tmp_path, "dota", line).fault)
+
+
+def test_an_empty_file_of_boxes_is_broken(tmp_path: Path) -> None:
+    for form in ("dota", "visdrone"):
+        assert "an empty file" in str(read_one(tmp_path, form, "").fault)
