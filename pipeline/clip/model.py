@@ -28,6 +28,7 @@ CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 PREPROCESSING = ("mean", "std", "interpolation", "resize_mode")
 PREFIXES = ("module.", "_orig_mod.")  # of a training in several processes, and of a compiled one
+OWNERS = ("model.", "clip_model.")  # of a training that held CLIP as a part, as Lightning's
 FACTS = ("input_resolution", "context_length", "vocab_size")  # beside the weights in files of OpenAI's form
 STALLED = 30  # seconds without an answer after which a download has failed
 Transform = Callable[[Image.Image], torch.Tensor]
@@ -199,7 +200,22 @@ def _load(model: Any, path: Path) -> None:
         found = "a folder; name the file in it" if path.is_dir() else "no file; train or download them"
         raise UnavailableError(f"{path}: expected weights of CLIP, found {found}")
     own = model.state_dict()
-    state = {name: value for name, value in read_tensors(path, PREFIXES)[0].items() if name not in FACTS}
+    state = {
+        name: value
+        for name, value in read_tensors(path, PREFIXES)[0].items()
+        if name.rpartition(".")[2] not in FACTS
+    }
+    # Off only where every key has it: beside other parts, `model.` may be the image tower alone.
+    while prefix := next(
+        (one for one in (*OWNERS, *PREFIXES) if state and all(name.startswith(one) for name in state)), None
+    ):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    if any(name.startswith(("text_model.", "vision_model.")) for name in state):
+        raise InputError(
+            f"{path}: expected weights in open_clip's layout, found those of transformers' CLIPModel (keys "
+            "text_model., vision_model.); convert them, or give the same weights as open_clip publishes them, "
+            "by a tag or as its file (open_clip_model.safetensors, open_clip_pytorch_model.bin)"
+        )
     if (scale := state.get("logit_scale")) is not None and scale.numel() == 1:
         state["logit_scale"] = scale.reshape(own["logit_scale"].shape)  # older ones have one dimension
     shapes = [
@@ -255,6 +271,11 @@ def _tokenizer(config: Any, key: str) -> Any:
             f"{key}: expected a model with open_clip's own tokenizer, found one with "
             f"{text['hf_tokenizer_name']!r}"
         )
+    for name in ("context_length", "vocab_size"):
+        if name in text and (type(text[name]) is not int or text[name] < 1):  # True is an int to Python
+            raise InputError(
+                f"{key}.text_cfg.{name}: expected a whole number of 1 or more, found {text[name]!r}"
+            )
     tokenizer = open_clip.SimpleTokenizer(context_length=text.get("context_length", 77))
     if text.get("vocab_size", tokenizer.vocab_size) < tokenizer.vocab_size:
         raise InputError(

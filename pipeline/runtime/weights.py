@@ -20,6 +20,8 @@ from pipeline.runtime.files import stand_in
 
 # In the order in which they are taken: the trained weights before their moving average.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "state_dict_ema")
+DEPTH = 4  # of wrappers in wrappers; a hostile file can hold itself
+TORCH_FILES = (b"PK\x03\x04", b"\x80\x02")  # how they begin: a ZIP archive, or a pickle
 TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # in torch's messages
 
 
@@ -52,7 +54,16 @@ STAND_INS: dict[str, type] = {
     "mmengine.config.config.ConfigDict": _Mapping,
     "mmengine.config.config.Config": _Object,
     "collections.defaultdict": _Mapping,
-    "builtins.list": _Object,  # what a defaultdict makes
+    # What a defaultdict makes, and types kept as options; torch has its own entry for set.
+    "builtins.bool": _Object,
+    "builtins.bytes": _Object,
+    "builtins.dict": _Mapping,
+    "builtins.float": _Object,
+    "builtins.frozenset": _Object,
+    "builtins.int": _Object,
+    "builtins.list": _Object,
+    "builtins.str": _Object,
+    "builtins.tuple": _Object,
     "datetime.datetime": _Object,
     "datetime.timedelta": _Object,
     "argparse.Namespace": _Object,
@@ -74,8 +85,9 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
     their names; and the names of further sets of weights that were left aside.
 
     Of several sets the first of WRAPPERS is taken, thus the plain one before the moving average. Raises
-    InputError for a file that is missing, empty, broken, something else, without tensors, or that pickles
-    anything but tensors, plain containers and STAND_INS.
+    InputError for a file that is missing, empty, broken, something else, without tensors, with wrappers more
+    than DEPTH deep, with a tensor that is not dense, or that pickles anything but tensors, plain containers
+    and STAND_INS.
     """
     if not path.is_file():
         raise InputError(f"{path}: expected a file of weights, found none")
@@ -83,15 +95,22 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
         start = file.read(512)
     if other := stand_in(start):
         raise InputError(f"{path}: expected weights, found {'; '.join(other)}")
-    # By its content: safetensors begin with the length of a JSON text. Some are called .bin or .pt.
-    named = path.suffix == ".safetensors"
+    # By its content: safetensors begin with the length of a JSON text. Some are called .bin or .pt, and some
+    # torch files .safetensors.
+    named = path.suffix == ".safetensors" and not start.startswith(TORCH_FILES)
     lengthy = int.from_bytes(start[:8], "little") < 2**32 and start[8:9] == b"{"
     content = _safetensors(path) if named or lengthy else _torch_file(path)
     others: list[str] = []
+    depth = 0
     while isinstance(content, Mapping):
         there = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
         if not there:
             break
+        if (depth := depth + 1) > DEPTH:
+            raise InputError(
+                f"{path}: expected tensors, bare or under {', '.join(WRAPPERS)}; found those more than {DEPTH} "
+                "deep in each other, or a file that holds itself; save its tensors alone"
+            )
         others += there[1:]
         content = content[there[0]]
     tensors = (
@@ -103,6 +122,12 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
         keys = [str(key) for key in content] if isinstance(content, Mapping) else []
         found = f"the keys {some(keys)}" if keys else type(content).__name__
         raise InputError(f"{path}: expected tensors, bare or under {', '.join(WRAPPERS)}; found {found}")
+    for key, tensor in tensors.items():
+        if found := _not_dense(tensor):
+            raise InputError(
+                f"{path}: expected dense tensors with their values, found {key}, which is {found}; save the file "
+                "again with dense floating-point weights"
+            )
     state: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         bare = key
@@ -129,6 +154,17 @@ def reason(error: Exception) -> str:
     text = TERMINAL_CODES.sub("", str(error)).rpartition("WeightsUnpickler error:")[2]
     text = " ".join(text.partition("Check the documentation of torch.load")[0].split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _not_dense(tensor: Tensor) -> str | None:
+    """What the tensor is instead of a plain array of numbers."""
+    if tensor.is_meta:
+        return "on the meta device, without values"
+    if tensor.layout is not torch.strided:
+        return f"sparse ({tensor.layout})"
+    if tensor.is_quantized:
+        return f"quantized ({tensor.dtype})"
+    return "nested" if tensor.is_nested else None
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

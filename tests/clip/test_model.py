@@ -1,5 +1,6 @@
 """Models are those of open_clip, stored so that open_clip loads them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,42 @@ def test_each_form_of_a_file_of_weights_is_read(tmp_path: Path) -> None:
         assert all(torch.equal(found[one], state[one]) for one in state)
 
 
+@pytest.mark.parametrize(
+    "prefix", ["model.", "clip_model.", "module.model.", "model.module.", "model.clip_model."]
+)
+def test_a_prefix_of_every_key_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    state = build(MODEL.model_copy(update={"seed": 3})).model.state_dict()
+    sizes = {"vocab_size": torch.tensor(49408)}
+    torch.save({"state_dict": prefixed({**state, **sizes}, prefix)}, tmp_path / "weights.pt")
+    found = from_file(tmp_path / "weights.pt")
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    torch.save({**prefixed(state, prefix), "loss.weight": torch.ones(1)}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match="39 tensors of the file have no place"):
+        from_file(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_the_layout_of_transformers_is_called_by_its_name(tmp_path: Path, prefix: str) -> None:
+    names = (
+        "logit_scale",
+        "text_model.embeddings.token_embedding.weight",
+        "text_projection.weight",
+        "vision_model.embeddings.class_embedding",
+        "visual_projection.weight",
+    )
+    torch.save(prefixed({name: torch.ones(1) for name in names}, prefix), tmp_path / "weights.bin")
+    with pytest.raises(InputError, match=r"open_clip's layout, found those of transformers'.*; convert them"):
+        from_file(tmp_path / "weights.bin")
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(64, 16).to_sparse(), torch.empty(64, 16, device="meta")])
+def test_a_tensor_that_is_not_dense_is_one_sentence(tmp_path: Path, tensor: torch.Tensor) -> None:
+    state = build(MODEL).model.state_dict()
+    torch.save({**state, "visual.proj": tensor}, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"expected dense tensors .*, found visual\.proj"):
+        from_file(tmp_path / "weights.pt")
+
+
 def test_what_does_not_fit_is_counted_by_kind(tmp_path: Path) -> None:
     state = build(MODEL).model.state_dict()
     path = tmp_path / "weights.pt"
@@ -120,6 +157,14 @@ VISION, TEXT = CONFIG["vision_cfg"], CONFIG["text_cfg"]
         (
             {**CONFIG, "text_cfg": {**TEXT, "vocab_size": 100}},
             r"vocab_size: expected 49408 or more.* found 100",
+        ),
+        *(
+            (
+                {**CONFIG, "text_cfg": {**TEXT, name: value}},
+                rf"clip\.model\.text_cfg\.{name}: expected a whole number of 1 or more, found {re.escape(repr(value))}",
+            )
+            for name in ("vocab_size", "context_length")
+            for value in ("a", None, [77], {}, 77.5, float("nan"), True, 0, -1)
         ),
         ({**CONFIG, "text_cfg": None}, r"clip\.model\.text_cfg: expected keys with values, found None"),
         ({"embed_dim": 16, "vision_cfg": VISION}, r"clip\.model: .*, found no text_cfg"),

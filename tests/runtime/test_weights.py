@@ -139,9 +139,60 @@ def test_harmless_containers_beside_the_tensors_are_read(tmp_path: Path) -> None
     assert same(read_tensors(tmp_path / "a.pt", ())[0], PLAIN)
 
 
+@pytest.mark.parametrize("factory", [bool, bytes, dict, float, frozenset, int, list, set, str, tuple])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_defaultdict_of_any_plain_type_is_read(tmp_path: Path, factory: type, zipped: bool) -> None:
+    counts: Any = collections.defaultdict(factory, a=factory())
+    content = {"state_dict": PLAIN, "counts": counts, "options": {"type": factory, "made": factory()}}
+    torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    assert same(read_tensors(tmp_path / "a.pt", ())[0], PLAIN)
+
+
+@pytest.mark.parametrize("names", [["state_dict"], ["model", "state_dict"]])
+def test_a_file_that_holds_itself_is_refused(tmp_path: Path, names: list[str]) -> None:
+    content: dict[str, Any] = {}
+    inner = content
+    for name in names[:-1]:
+        inner[name] = {}
+        inner = inner[name]
+    inner[names[-1]] = content
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"a\.pt: expected tensors.* or a file that holds itself"):
+        read_tensors(tmp_path / "a.pt", ())
+
+
+@pytest.mark.filterwarnings("ignore")  # sparse CSR is announced as new, quantized as old
+@pytest.mark.parametrize(
+    ("tensor", "found"),
+    [
+        (torch.eye(3).to_sparse(), r"sparse \(torch\.sparse_coo\)"),
+        (torch.eye(3).to_sparse_csr(), r"sparse \(torch\.sparse_csr\)"),
+        (torch.empty(3, device="meta"), "on the meta device, without values"),
+        (torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8), r"quantized \(torch\.qint8\)"),
+    ],
+)
+def test_a_tensor_that_is_not_dense_is_named(tmp_path: Path, tensor: torch.Tensor, found: str) -> None:
+    torch.save({**PLAIN, "stem.bias": tensor}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=rf"a\.pt: .*, found stem\.bias, which is {found}; save"):
+        read_tensors(tmp_path / "a.pt", ())
+
+
 def test_safetensors_are_known_by_their_content(tmp_path: Path) -> None:
     save_file(PLAIN, tmp_path / "pytorch_model.bin")
     assert same(read_tensors(tmp_path / "pytorch_model.bin", ())[0], PLAIN)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_are_known_by_their_content(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "model.safetensors"
+    torch.save({"state_dict": PLAIN}, path, _use_new_zipfile_serialization=zipped)
+    assert same(read_tensors(path, ())[0], PLAIN)
+    torch.save({"state_dict": PLAIN, "config": Stranger()}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match="refused"):  # as under any other name
+        read_tensors(path, ())
+    path.write_bytes(b"neither of them")
+    with pytest.raises(InputError, match=r"not a safetensors file"):
+        read_tensors(path, ())
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.bin", "a.safetensors"])
