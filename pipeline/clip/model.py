@@ -213,8 +213,8 @@ def _load(model: Any, path: Path) -> None:
     if any(name.startswith(("text_model.", "vision_model.")) for name in state):
         raise InputError(
             f"{path}: expected weights in open_clip's layout, found those of transformers' CLIPModel (keys "
-            "text_model., vision_model.); convert them, or give the same weights as open_clip publishes them, "
-            "by a tag or as its file (open_clip_model.safetensors, open_clip_pytorch_model.bin)"
+            "text_model., vision_model.); convert them, or give the same weights as open_clip publishes them,"
+            " by a tag or as its file (open_clip_model.safetensors, open_clip_pytorch_model.bin)"
         )
     if (scale := state.get("logit_scale")) is not None and scale.numel() == 1:
         state["logit_scale"] = scale.reshape(own["logit_scale"].shape)  # older ones have one dimension

@@ -108,8 +108,8 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
             break
         if (depth := depth + 1) > DEPTH:
             raise InputError(
-                f"{path}: expected tensors, bare or under {', '.join(WRAPPERS)}; found those more than {DEPTH} "
-                "deep in each other, or a file that holds itself; save its tensors alone"
+                f"{path}: expected tensors, bare or under {', '.join(WRAPPERS)}; found those more than {DEPTH}"
+                " deep in each other, or a file that holds itself; save its tensors alone"
             )
         others += there[1:]
         content = content[there[0]]
@@ -125,8 +125,8 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
     for key, tensor in tensors.items():
         if found := _not_dense(tensor):
             raise InputError(
-                f"{path}: expected dense tensors with their values, found {key}, which is {found}; save the file "
-                "again with dense floating-point weights"
+                f"{path}: expected dense tensors with their values, found {key}, which is {found}; save the "
+                "file again with dense floating-point weights"
             )
     state: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
@@ -180,8 +180,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _torch_file(path: Path) -> Any:
     stand_ins: list[Any] = [(stand_in, name) for name, stand_in in STAND_INS.items()]
     try:
-        with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # Not by its path, of whose suffix torch may think something.
+        with path.open("rb") as file, torch.serialization.safe_globals(stand_ins):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken or hostile pickle can end in any of them
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:

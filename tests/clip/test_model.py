@@ -161,7 +161,7 @@ VISION, TEXT = CONFIG["vision_cfg"], CONFIG["text_cfg"]
         *(
             (
                 {**CONFIG, "text_cfg": {**TEXT, name: value}},
-                rf"clip\.model\.text_cfg\.{name}: expected a whole number of 1 or more, found {re.escape(repr(value))}",
+                rf"text_cfg\.{name}: expected a whole number of 1 or more, found {re.escape(repr(value))}",
             )
             for name in ("vocab_size", "context_length")
             for value in ("a", None, [77], {}, 77.5, float("nan"), True, 0, -1)
