@@ -108,8 +108,8 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
             break
         if (depth := depth + 1) > DEPTH:
             raise InputError(
-                f"{path}: expected tensors, bare or under {', '.join(WRAPPERS)}; found those more than {DEPTH}"
-                " deep in each other, or a file that holds itself; save its tensors alone"
+                f"{path}: expected tensors, bare or under {', '.join(WRAPPERS)}; found some more than "
+                f"{DEPTH} deep in each other, or a file that holds itself; save its tensors alone"
             )
         others += there[1:]
         content = content[there[0]]
@@ -123,9 +123,9 @@ def read_tensors(path: Path, prefixes: Sequence[str]) -> tuple[dict[str, Tensor]
         found = f"the keys {some(keys)}" if keys else type(content).__name__
         raise InputError(f"{path}: expected tensors, bare or under {', '.join(WRAPPERS)}; found {found}")
     for key, tensor in tensors.items():
-        if found := _not_dense(tensor):
+        if kind := _not_dense(tensor):
             raise InputError(
-                f"{path}: expected dense tensors with their values, found {key}, which is {found}; save the "
+                f"{path}: expected dense tensors with their values, found {key}, which is {kind}; save the "
                 "file again with dense floating-point weights"
             )
     state: dict[str, Tensor] = {}

@@ -15,6 +15,8 @@ from tests.captions.layouts import picture
 from tests.clip.miniature import CONFIG, MODEL
 from tests.runtime.weight_files import prefixed, training_file
 
+NO_NUMBERS: tuple[Any, ...] = ("a", None, [77], {}, 77.5, float("nan"), True, 0, -1)
+
 
 def test_stored_model_is_what_open_clip_loads(tmp_path: Path) -> None:
     clip = build(MODEL.model_copy(update={"force_quick_gelu": True}))
@@ -164,7 +166,7 @@ VISION, TEXT = CONFIG["vision_cfg"], CONFIG["text_cfg"]
                 rf"text_cfg\.{name}: expected a whole number of 1 or more, found {re.escape(repr(value))}",
             )
             for name in ("vocab_size", "context_length")
-            for value in ("a", None, [77], {}, 77.5, float("nan"), True, 0, -1)
+            for value in NO_NUMBERS
         ),
         ({**CONFIG, "text_cfg": None}, r"clip\.model\.text_cfg: expected keys with values, found None"),
         ({"embed_dim": 16, "vision_cfg": VISION}, r"clip\.model: .*, found no text_cfg"),
