@@ -14,6 +14,7 @@ from pipeline.captions.settings import CollectCaptions, Language
 PLACEHOLDERS = {
     "nan", "-nan", "none", "null", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "-1.#ind", "-1.#qnan",
     "1.#ind", "1.#qnan", "-", "{}", "[]",
+    "#name?", "#ref!", "#value!", "nat",
 }  # fmt: skip
 LONGEST_LIST = 2**16  # characters of a list of captions
 STRING = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|None|nan)"""  # a plain string of Python, or none

@@ -11,6 +11,7 @@ from pipeline.captions.text import captions_of, check_caption, latin_share
 from tests.captions import layouts
 
 MISSING: list[Any] = [
+    "#NAME?", "#REF!", "#VALUE!", "NaT",
     "nan", " NaN ", "None", "NULL", "n/a", "NA", "<NA>", "-", "{}", "[]", None, {}, [], math.nan,
 ]  # fmt: skip
 SETTINGS = layouts.settings([layouts.RSICD])
