@@ -203,3 +203,14 @@ def test_any_bytes_end_in_captions_or_a_fault(tmp_path: Path) -> None:
             outcome(tmp_path)
     (item,) = items(tmp_path, **{**VALUES, "table": "isaid"})
     assert item.fault
+
+
+def test_a_lost_image_weighs_as_the_windows_that_it_would_have_been(tmp_path: Path) -> None:
+    whole, foreign = scene(48, 32), np.full((32, 48), 99, np.uint8)
+    for name, mask in (("a", whole), ("b", foreign), ("c", None)):
+        layouts.write(tmp_path / f"set/images/{name}.png", png(colours(whole)))
+        if mask is not None:
+            layouts.write(tmp_path / f"set/masks/{name}.png", png(mask))
+    found = items(tmp_path, **{**VALUES, "tile": 16})
+    assert [item.stands_for for item in found if item.fault] == [6, 6]
+    assert sum(item.stands_for for item in found) == 18
