@@ -335,6 +335,7 @@ def _decode(report: Report, split: Split, unknown_share: float, every: bool) -> 
     """Decode every image and label, or a sample of them, evenly spread."""
     data = report.data
     labelled = [image for image in split.images if image.label is not None]
+    empty: list[Path] = []
     number = len(labelled) if every else min(SAMPLE, len(labelled))
     sample = [labelled[(2 * place + 1) * len(labelled) // (2 * number)] for place in range(number)]
     for image in progress(sample, description=f"{data.title}: {split.name}", unit="label"):
@@ -353,6 +354,8 @@ def _decode(report: Report, split: Split, unknown_share: float, every: bool) -> 
             with reading.open_image(image.image, image.bands, image.alpha) as raster:
                 if holds_a_label(data, raster, indices):
                     _add(report, f"{image.image}: expected an image, found only the colours of a label")
+                if _shows_nothing(raster):
+                    empty.append(image.image)
         except InputError as error:
             _add(report, str(error))
             continue
@@ -364,11 +367,30 @@ def _decode(report: Report, split: Split, unknown_share: float, every: bool) -> 
                 f"{image.label}: {unknown} of {indices.size} pixels have a value outside the table, such as "
                 f"{example}; more than build_sqed.unknown_share = {unknown_share}; mend the label or raise it"
             )
+    if empty and len(empty) == split.decoded:
+        report.problems.append(f"no image of {split.name} shows more than one colour, such as {empty[0]}")
+    elif empty:
+        what = f"images of one colour or without data, left out ({len(empty)})"
+        report.remarks.append(f"{what}, such as {empty[0]}")
     if split.decoded == len(labelled) and labelled and not split.classes:
         report.problems.append(
             f"no pixel of the {len(labelled)} labels of {split.name} is of a class: all are ignored, unknown,"
             " transparent or no data; look at classes, ignore and the labels' no-data values"
         )
+
+
+def _shows_nothing(raster: reading.Raster) -> bool:
+    """Whether a picture, black where it is no data, is of one colour."""
+    colour: np.ndarray | None = None
+    for first in range(0, raster.height, ROWS):
+        last = min(first + ROWS, raster.height)
+        rows, outside = raster.rows(first, last), raster.outside(first, last)
+        if outside is not None:
+            rows = np.where(outside[..., None], np.uint8(0), rows)
+        colour = rows[0, 0] if colour is None else colour
+        if not np.all(rows[0] == colour) or not np.all(rows == colour):
+            return False
+    return True
 
 
 def _add(report: Report, problem: str) -> None:

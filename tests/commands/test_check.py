@@ -299,7 +299,7 @@ def test_an_own_data_set(project: Project) -> None:
     for unit in "abcd":
         (root / unit).mkdir(parents=True)
         for number in range(3):
-            Image.new("RGB", (32, 16)).save(root / unit / f"{number}.png")
+            Image.effect_noise((32, 16), 50).convert("RGB").save(root / unit / f"{number}.png")
             Image.fromarray(np.full((16, 32), 1 + number // 2, np.uint8)).save(
                 root / unit / f"{number}_mask.png"
             )
@@ -343,6 +343,7 @@ def test_what_a_run_does_to_files_is_remarked(project: Project) -> None:
     near = np.array(Image.open(root / "a/1.png"))
     near[0, 0] ^= 1
     Image.fromarray(near).save(root / "d/1.png")
+    Image.new("RGB", (32, 16)).save(root / "d/2.png")
     Image.new("RGB", (4, 4)).save(root / "d/1.bmp")
     (root / "d/notes.txt").write_text("notes")
     with zipfile.ZipFile(root / "a.zip", "w") as archive:
@@ -358,6 +359,7 @@ def test_what_a_run_does_to_files_is_remarked(project: Project) -> None:
         "files stored bottom-up or mirrored, turned as their georeference asks (2), such as "
         "data/raw/scenes/mine/c/8.png",
         "near-duplicates on the training and the evaluation side (1), such as a/1.png and d/1.png",
+        "images of one colour or without data, left out (1), such as data/raw/scenes/mine/d/2.png",
         "files not read (1): fits no pattern: d/1.bmp",
         "files not read (1): no picture, and fits no pattern: d/notes.txt",
         "a.zip: 6 files, is unpacked in a/, which is read; the archive is not",
@@ -379,6 +381,7 @@ def test_what_a_run_does_to_files_is_remarked(project: Project) -> None:
         ("label", "d/0_mask.png: expected one 8-bit band of ids, found an image of mode I;16"),
         ("value", "d/2_mask.png: 512 of 512 pixels have a value outside the table, such as (9,)"),
         ("empty", "no pixel of the 6 labels of evaluation is of a class"),
+        ("blank", "no image of evaluation shows more than one colour, such as data/raw/scenes/mine/c/0.png"),
         ("name", "names that are no plain text (1): 'd/\\x07.txt'"),
     ],
 )
@@ -412,6 +415,11 @@ def test_what_a_run_refuses_check_refuses(project: Project, harm: str, problem: 
     elif harm == "empty":
         for path in [*(root / "c").glob("*_mask.png"), *(root / "d").glob("*_mask.png")]:
             Image.open(path).save(path, transparency=Image.open(path).getpixel((0, 0)))
+    elif harm == "blank":
+        for path in [path for unit in "cd" for path in (root / unit).glob("[0-9].png")]:
+            faint = Image.open(path)
+            faint.putalpha(0)
+            faint.save(path)
     elif harm == "halves":
         with zipfile.ZipFile(root / "a.zip", "w") as archive:
             for path in sorted((root / "a").iterdir()):
