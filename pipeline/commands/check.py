@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from pipeline.commands.check_captions import check_captions
 from pipeline.commands.check_captions import show as show_captions
+from pipeline.commands.check_pixels import compare, decode
 from pipeline.commands.check_report import (
     SHOWN,
     Report,
@@ -27,15 +27,12 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
 from pipeline.scenes import files, reading
 from pipeline.scenes.dataset import IGNORE, Dataset, SourceImage
-from pipeline.scenes.hashes import compare_sides
-from pipeline.scenes.pairing import SIZES_CURE, holds_a_label, objection
+from pipeline.scenes.pairing import SIZES_CURE, objection
 from pipeline.scenes.published import published
 from pipeline.sqed.settings import DatasetSettings
 from pipeline.sqed.tiling import count_windows
 
-SAMPLE = 4  # images and labels decoded of each split, evenly spread, where not all are
 CAPTIONS = "captions"  # folder of the caption sources beside those of the data sets
-ROWS = 1024  # decoded at a time
 MEGABYTE = 2**20
 
 
@@ -126,13 +123,13 @@ def _check(name: str, root: Path, profile: Profile, checksums: bool, made: bool)
             if root.is_dir() and not made:
                 _leftovers(report)
                 if checksums:
-                    _compare(report)
+                    compare(report)
             _check_tiles(report, profile.datasets[name].build_sqed)
         for split in report.splits:
-            _decode(report, split, settings.unknown_share, every=checksums and not made)
+            decode(report, split, settings.unknown_share, every=checksums and not made)
         _archives(report, checksums)
     except InputError as error:
-        _add(report, str(error))
+        report.add(str(error))
     except OSError as error:
         report.problems.append(f"{error.filename or root}: {error.strerror or error}")
     return report
@@ -285,21 +282,6 @@ def _class_of_nodata(data: Dataset, facts: reading.Facts) -> str | None:
     return None if index == IGNORE else data.classes[index]
 
 
-def _compare(report: Report) -> None:
-    """Whether the evaluation side is trained on: the same pictures, and nearly the same ones."""
-    images = [image for split in report.splits for image in split.images if image in split.sizes]
-    try:
-        near = compare_sides(report.root, images).near
-    except InputError as error:
-        _add(report, str(error))
-        return
-    if near:
-        pairs = [f"{one} and {other}" for one, other, _ in near]
-        report.remarks.append(
-            f"near-duplicates on the training and the evaluation side ({len(near)}), such as {pairs[0]}"
-        )
-
-
 def _leftovers(report: Report) -> None:
     """Files that are not read, and names that no table can hold."""
     names = [name for name in files.walk(report.root) if not name.isprintable()]
@@ -331,74 +313,6 @@ def _check_tiles(report: Report, settings: DatasetSettings) -> None:
             )
 
 
-def _decode(report: Report, split: Split, unknown_share: float, every: bool) -> None:
-    """Decode every image and label, or a sample of them, evenly spread."""
-    data = report.data
-    labelled = [image for image in split.images if image.label is not None]
-    empty: list[Path] = []
-    number = len(labelled) if every else min(SAMPLE, len(labelled))
-    sample = [labelled[(2 * place + 1) * len(labelled) // (2 * number)] for place in range(number)]
-    for image in progress(sample, description=f"{data.title}: {split.name}", unit="label"):
-        assert image.label is not None
-        try:
-            unknown, example = 0, None
-            with reading.open_label(image.label, data.coloured) as raster:
-                indices = np.empty((raster.height, raster.width), np.uint8)
-                for first in range(0, raster.height, ROWS):
-                    last = min(first + ROWS, raster.height)
-                    decoded = data.decode_label(raster.rows(first, last), raster.outside(first, last))
-                    indices[first:last] = decoded.indices
-                    unknown += decoded.unknown
-                    example = example or decoded.example
-            split.classes |= set(np.unique(indices).tolist()) - {IGNORE}
-            with reading.open_image(image.image, image.bands, image.alpha) as raster:
-                if holds_a_label(data, raster, indices):
-                    _add(report, f"{image.image}: expected an image, found only the colours of a label")
-                if _shows_nothing(raster):
-                    empty.append(image.image)
-        except InputError as error:
-            _add(report, str(error))
-            continue
-        split.decoded += 1
-        split.unknown += unknown
-        split.pixels += indices.size
-        if unknown > unknown_share * indices.size:
-            report.problems.append(
-                f"{image.label}: {unknown} of {indices.size} pixels have a value outside the table, such as "
-                f"{example}; more than build_sqed.unknown_share = {unknown_share}; mend the label or raise it"
-            )
-    if empty and len(empty) == split.decoded:
-        report.problems.append(f"no image of {split.name} shows more than one colour, such as {empty[0]}")
-    elif empty:
-        what = f"images of one colour or without data, left out ({len(empty)})"
-        report.remarks.append(f"{what}, such as {empty[0]}")
-    if split.decoded == len(labelled) and labelled and not split.classes:
-        report.problems.append(
-            f"no pixel of the {len(labelled)} labels of {split.name} is of a class: all are ignored, unknown,"
-            " transparent or no data; look at classes, ignore and the labels' no-data values"
-        )
-
-
-def _shows_nothing(raster: reading.Raster) -> bool:
-    """Whether a picture, black where it is no data, is of one colour."""
-    colour: np.ndarray | None = None
-    for first in range(0, raster.height, ROWS):
-        last = min(first + ROWS, raster.height)
-        rows, outside = raster.rows(first, last), raster.outside(first, last)
-        if outside is not None:
-            rows = np.where(outside[..., None], np.uint8(0), rows)
-        colour = rows[0, 0] if colour is None else colour
-        if not np.all(rows[0] == colour) or not np.all(rows == colour):
-            return False
-    return True
-
-
-def _add(report: Report, problem: str) -> None:
-    """Add a problem unless it was said already."""
-    if not any(problem in earlier for earlier in report.problems):
-        report.problems.append(problem)
-
-
 def _archives(report: Report, checksums: bool) -> None:
     """The zips that are there, and whether they are the published ones."""
     if not report.root.is_dir():
@@ -407,7 +321,7 @@ def _archives(report: Report, checksums: bool) -> None:
     for archive in files.archives(report.root):
         if archive.problem:
             if archive.path.suffix.lower() == ".zip":  # the readers open every one
-                _add(report, archive.problem)
+                report.add(archive.problem)
             else:
                 report.remarks.append(archive.problem)
             continue

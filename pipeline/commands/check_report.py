@@ -49,6 +49,11 @@ class Report:
     listed: bool = True
     pending: bool = False
 
+    def add(self, problem: str) -> None:
+        """Add a problem unless it was said already."""
+        if not any(problem in earlier for earlier in self.problems):
+            self.problems.append(problem)
+
 
 def unpublished(report: Report, split: Split) -> Counter[Size]:
     """The sizes of images beyond those published."""
