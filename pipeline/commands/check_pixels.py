@@ -67,7 +67,7 @@ def decode(report: Report, split: Split, unknown_share: float, every: bool) -> N
                 f"{image.label}: {unknown} of {indices.size} pixels have a value outside the table, such as "
                 f"{example}; more than build_sqed.unknown_share = {unknown_share}; mend the label or raise it"
             )
-    if empty and len(empty) == split.decoded:
+    if empty and len(empty) == len(labelled):
         report.problems.append(f"no image of {split.name} shows more than one colour, such as {empty[0]}")
     elif empty:
         what = f"images of one colour or without data, left out ({len(empty)})"
