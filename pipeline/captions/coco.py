@@ -11,7 +11,7 @@ from pipeline.captions.boxes import Box
 from pipeline.captions.classes import class_words
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import read_json
-from pipeline.scenes.files import normalised
+from pipeline.scenes.names import normalised
 
 EXACT = 2**53  # up to here every whole number is a float of its own
 MOST = 1e9  # pixels, of a coordinate; also keeps out NaN and infinities

@@ -30,7 +30,8 @@ from pipeline.captions.items import IMAGES, Item, Span, file_item, require_conte
 from pipeline.captions.settings import BoxSource
 from pipeline.imagery.header import NoImageError, read_header
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import normalised, walk
+from pipeline.scenes.files import walk
+from pipeline.scenes.names import normalised
 
 
 class _Image(NamedTuple):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.captions.items import require
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import is_picture, normalised, walk
+from pipeline.scenes.files import walk
+from pipeline.scenes.names import is_picture, normalised
 
 BELOW = "in a folder below, which is not read"
 

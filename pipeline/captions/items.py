@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import stand_in
-from pipeline.scenes.files import is_hidden, normalised
+from pipeline.scenes.names import is_hidden, normalised
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 MOST_BYTES = 2**26  # of a file of annotations of one image

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from pipeline.captions.items import LONGEST_PATH, Address, Item, Span, require_content, spellings
 from pipeline.captions.settings import TarSource
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import is_hidden, normalised
+from pipeline.scenes.names import is_hidden, normalised
 
 ENDINGS = {
     "img_name": "name",

@@ -20,7 +20,7 @@ from pipeline.captions.items import Address, Item, Span, file_item
 from pipeline.captions.masks import TABLES, classes_of, mask_to_boxes
 from pipeline.captions.settings import MaskSource
 from pipeline.runtime.errors import InputError
-from pipeline.scenes.files import is_picture, normalised
+from pipeline.scenes.names import is_picture, normalised
 from pipeline.scenes.pairing import objection
 from pipeline.scenes.reading import facts, open_label, size
 

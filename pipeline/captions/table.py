@@ -18,7 +18,7 @@ from pipeline.captions.items import BOM, IMAGES, Item, Span, file_item, is_there
 from pipeline.captions.settings import CsvSource
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
-from pipeline.scenes.files import normalised
+from pipeline.scenes.names import normalised
 
 LONGEST = 2**20  # line, bytes
 MOST_SHOWN = 500  # characters of a header in an error

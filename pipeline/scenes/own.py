@@ -11,8 +11,9 @@ import numpy as np
 from pipeline.runtime.errors import InputError
 from pipeline.scenes import files
 from pipeline.scenes.dataset import Dataset, Side, SourceImage, Stranger, check_pairs, natural
-from pipeline.scenes.files import find, is_picture, normalised
+from pipeline.scenes.files import find
 from pipeline.scenes.legend import read_legend
+from pipeline.scenes.names import is_picture, normalised
 from pipeline.scenes.pattern import Pattern, read_pattern
 from pipeline.scenes.settings import OwnSource
 

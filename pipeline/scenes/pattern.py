@@ -1,8 +1,9 @@
 """Paths described by a pattern with named parts, such as `{unit}/images/{image}.jpg`."""
 
 import re
-import unicodedata
 from typing import NamedTuple
+
+from pipeline.scenes.names import normalised
 
 TOKEN = re.compile(r"\{(?P<part>[^{}]*)\}|(?P<folders>\*\*/)|(?P<any>\*)")
 PART = re.compile(r"[a-z][a-z0-9_]*")
@@ -35,7 +36,7 @@ def read_pattern(text: str, parts: bool = True) -> Pattern:
 
     Raises ValueError when it cannot be read.
     """
-    text = unicodedata.normalize("NFC", text)  # as the names are compared
+    text = normalised(text)  # as the names are compared
     if text.startswith("/") or "\\" in text or ".." in text.split("/"):
         raise ValueError(f"expected a path below root with / between folders, found {text!r}")
     stem, dot, suffix = text.rpartition(".")

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes import files
-from pipeline.scenes.files import Twin, archives, choices, find, open_binary
+from pipeline.scenes import archives as archives_module
+from pipeline.scenes.files import archives, choices, find, open_binary
+from pipeline.scenes.twins import Twin
 
 NUMBERED = r"/images/(?P<key>\d+)\.png$"
 CONTENT = {"Val/images/1.png": b"one" * 50, "Val/images/2.png": b"two" * 50, "Val/notes.txt": b"n"}
@@ -289,7 +290,7 @@ def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(pack(tmp_path / "lie.zip", {name: bytes(10**7)}), size=1000)
     with pytest.raises(InputError, match="damaged in its archive"):
         read(tmp_path / "lie.zip" / name)
-    monkeypatch.setattr(files, "MOST_DIRECTORY", 2000)
+    monkeypatch.setattr(archives_module, "MOST_DIRECTORY", 2000)
     pack(tmp_path / "many.zip", {f"images/{number}.png": b"" for number in range(100)})
     with pytest.raises(InputError, match=r"many\.zip: .*list of members has \d+ bytes, more than we dare"):
         read(tmp_path / "many.zip" / name)
@@ -428,7 +429,7 @@ def test_an_archive_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch:
 
 
 def test_more_archives_than_are_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = files.OPEN_ARCHIVES + 5
+    count = archives_module.OPEN_ARCHIVES + 5
     for number in range(count):
         pack(tmp_path / f"{number}.zip", {f"images/{number}.png": bytes([number]) * 1000})
     found = find(tmp_path, NUMBERED)
@@ -439,7 +440,10 @@ def test_more_archives_than_are_kept_open(tmp_path: Path, monkeypatch: pytest.Mo
         assert first.read() == bytes(990)
     del first
     open_zips = [link for link in Path("/proc/self/fd").iterdir() if os.path.realpath(link).endswith(".zip")]
-    assert len([link for link in open_zips if str(tmp_path) in os.path.realpath(link)]) <= files.OPEN_ARCHIVES
+    assert (
+        len([link for link in open_zips if str(tmp_path) in os.path.realpath(link)])
+        <= archives_module.OPEN_ARCHIVES
+    )
 
 
 def _read_often(paths: list[Path]) -> bool:
