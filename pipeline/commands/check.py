@@ -29,6 +29,7 @@ from pipeline.scenes import files, reading
 from pipeline.scenes.dataset import IGNORE, Dataset, SourceImage
 from pipeline.scenes.pairing import SIZES_CURE, objection
 from pipeline.scenes.published import published
+from pipeline.scenes.rasters import Facts
 from pipeline.sqed.settings import DatasetSettings
 from pipeline.sqed.tiling import count_windows
 
@@ -260,7 +261,7 @@ def _measure(report: Report, made: bool) -> None:
             break
 
 
-def _note(notes: dict[str, list[str]], path: Path, facts: reading.Facts, outside: str) -> None:
+def _note(notes: dict[str, list[str]], path: Path, facts: Facts, outside: str) -> None:
     """Add what is done to a picture before its pixels are used."""
     if facts.header.orientation != 1:
         notes["files turned as their orientation tag asks"].append(str(path))
@@ -272,7 +273,7 @@ def _note(notes: dict[str, list[str]], path: Path, facts: reading.Facts, outside
         )
 
 
-def _class_of_nodata(data: Dataset, facts: reading.Facts) -> str | None:
+def _class_of_nodata(data: Dataset, facts: Facts) -> str | None:
     """The class that a label's no-data value means in the table, if any."""
     if facts.nodata is None or not 0 <= facts.nodata <= IGNORE or facts.nodata % 1:
         return None

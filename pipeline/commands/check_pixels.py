@@ -11,6 +11,7 @@ from pipeline.scenes import reading
 from pipeline.scenes.dataset import IGNORE
 from pipeline.scenes.hashes import compare_sides
 from pipeline.scenes.pairing import holds_a_label
+from pipeline.scenes.rasters import Raster
 
 SAMPLE = 4  # images and labels decoded of each split, evenly spread, where not all are
 ROWS = 1024  # decoded at a time
@@ -79,7 +80,7 @@ def decode(report: Report, split: Split, unknown_share: float, every: bool) -> N
         )
 
 
-def _shows_nothing(raster: reading.Raster) -> bool:
+def _shows_nothing(raster: Raster) -> bool:
     """Whether a picture, black where it is no data, is of one colour."""
     colour: np.ndarray | None = None
     for first in range(0, raster.height, ROWS):

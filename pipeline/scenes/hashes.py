@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipeline.runtime.errors import InputError
 from pipeline.runtime.progress import progress
-from pipeline.scenes import reading
+from pipeline.scenes import rasters, reading
 from pipeline.scenes.dataset import SourceImage
 
 ROWS = 1024  # read at a time
@@ -116,7 +116,7 @@ def _grey(source: SourceImage) -> tuple[Image.Image, bytes]:
     with reading.open_image(source.image, source.bands, source.alpha) as raster:
         width, height = raster.width, raster.height
         digest = hashlib.sha256(f"{width} {height}".encode())
-        factor = math.ceil(math.sqrt(width * height / reading.MOST_PIXELS))
+        factor = math.ceil(math.sqrt(width * height / rasters.MOST_PIXELS))
         step = -(-ROWS // factor) * factor
         parts = []
         for first in range(0, height, step):

@@ -9,7 +9,8 @@ import numpy as np
 from pipeline.imagery.georeference import disagreement
 from pipeline.runtime.errors import InputError
 from pipeline.scenes.dataset import Dataset, SourceImage
-from pipeline.scenes.reading import Facts, Raster, open_image, open_label
+from pipeline.scenes.rasters import Facts, Raster
+from pipeline.scenes.reading import open_image, open_label
 
 MOST_STRETCH = 1.25  # of one side against the other where resizing is allowed; FloodNet's photos need 1.12
 IS_ITS_LABEL = 0.9  # share of an image's pixels that must be its label's for it to be the label

@@ -22,7 +22,8 @@ from pipeline.runtime.errors import InputError
 from pipeline.runtime.files import atomic_file, write_json
 from pipeline.scenes.dataset import IGNORE, Dataset, Side, SourceImage
 from pipeline.scenes.pairing import holds_a_label, label_of, open_pair
-from pipeline.scenes.reading import Raster, size
+from pipeline.scenes.rasters import Raster
+from pipeline.scenes.reading import size
 from pipeline.sqed.settings import TileRule
 from pipeline.sqed.tiling import Strip, Window, cut, strips, windows
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes import hashes, reading
+from pipeline.scenes import hashes, rasters
 from pipeline.scenes.dataset import Side, SourceImage
 from pipeline.scenes.hashes import compare_sides, evaluation_hashes
 from tests.scenes.test_reading import write_tiff
@@ -55,7 +55,7 @@ def test_images_too_large_to_hold_have_nearly_the_same_hash(
         path = write_tiff(tmp_path / f"{seed}.tif", picture(seed, 301, 203), blockysize=8)
         images.append(SourceImage("u", str(seed), path, None, "evaluation"))
     whole = evaluation_hashes(tmp_path, images)
-    monkeypatch.setattr(reading, "MOST_PIXELS", 301 * 203 // 2)
+    monkeypatch.setattr(rasters, "MOST_PIXELS", 301 * 203 // 2)
     monkeypatch.setattr(hashes, "ROWS", 31)
     reduced = evaluation_hashes(tmp_path, images)
     assert all(distance(whole[name], reduced[name]) <= 4 for name in whole)

@@ -17,7 +17,7 @@ import rasterio
 from PIL import Image, ImageOps
 
 from pipeline.runtime.errors import InputError
-from pipeline.scenes import reading
+from pipeline.scenes import rasters
 from pipeline.scenes.reading import facts, open_image, open_label, read_image, read_label, size
 
 WIDTH, HEIGHT = 120, 96
@@ -391,7 +391,7 @@ def test_headers_that_claim_giants(tmp_path: Path) -> None:
 
 
 def test_the_limit_is_one_for_all_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "MOST_PIXELS", WIDTH * HEIGHT - 1)
+    monkeypatch.setattr(rasters, "MOST_PIXELS", WIDTH * HEIGHT - 1)
     for name in ("a.png", "a.jpg", "strips.tif"):
         _sample(tmp_path / name)
         with pytest.raises(InputError, match=f"{WIDTH} x {HEIGHT} px is more than we dare"):
