@@ -66,6 +66,7 @@ def _faults(root: Path, item: Item, settings: CollectCaptions) -> tuple[list[str
         return [str(item.fault)], item.is_broken
     checked = [check_caption(caption, settings) for caption in captions_of(item.captions)]
     faults = [fault for _, fault in checked if fault] or ([] if checked else ["no caption"])
+    faults = [item.remark] * bool(item.remark) + faults
     if any(fault is None for _, fault in checked) and not is_there(root / item.address.path):
         return [*faults, "image file is missing"], True
     return faults, False

@@ -33,8 +33,9 @@ def parse_voc(path: Path) -> Found:
         raise ValueError("XML that declares entities, which no such file needs")
     try:
         tree = ElementTree.fromstring(content)
-    except (ElementTree.ParseError, LookupError) as error:
-        raise ValueError(f"no XML: {error}") from None
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        cure = "" if _is_unicode(content) else "; save it as UTF-8"
+        raise ValueError(f"no XML: {error}{cure}") from None
     if tree.tag.rpartition("}")[2].lower() != "annotation":
         raise ValueError(f"expected Pascal VOC's <annotation>, found <{tree.tag[:60]}>")
     boxes = []
@@ -118,6 +119,14 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("text that is not UTF-8; save it as UTF-8") from None
+
+
+def _is_unicode(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return True
 
 
 def _is_number(word: str) -> bool:

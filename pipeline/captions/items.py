@@ -50,6 +50,7 @@ class Item:
     split: Literal["train", "val"] | None = None  # None: the source has no splits of its own
     label: str | None = None  # class in words
     fault: str | None = None
+    remark: str = ""  # what of it is left out although it is used
     is_broken: bool = True  # whether the fault counts against `max_broken`
     stands_for: int = 1  # images of the source; 0: the rest of a tar that is cut off, nobody knows how many
 

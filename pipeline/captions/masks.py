@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from pipeline.captions.boxes import Box
 
+MOST_FOREIGN = 0.01  # share of a mask's pixels with values that are not in its table
 # Colours or ids of the masks as distributed; classes without a name carry no object.
 TABLES: dict[str, dict[tuple[int, int, int] | int, str]] = {
     "isaid": {
@@ -51,9 +52,13 @@ TABLES: dict[str, dict[tuple[int, int, int] | int, str]] = {
 
 
 def classes_of(
-    values: npt.NDArray[np.uint8], table: Sequence[tuple[int, int, int] | int]
-) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) colours or (H, W) ids -> (H, W) positions in `table`; ValueError for values not in it."""
+    values: npt.NDArray[np.uint8], table: Sequence[tuple[int, int, int] | int], nothing: int = 0
+) -> tuple[npt.NDArray[np.uint8], str]:
+    """(H, W, 3) colours or (H, W) ids -> (H, W) positions in `table`, and what was left out, else "".
+
+    A few pixels of other values, which official masks have, take the position `nothing`. Raises ValueError
+    where they are more than MOST_FOREIGN of all.
+    """
     is_index = isinstance(table[0], int)
     if values.ndim != (2 if is_index else 3):
         raise ValueError(f"mask of {'ids' if is_index else 'colours'} expected, found {values.shape}")
@@ -64,11 +69,14 @@ def classes_of(
     position = np.searchsorted(known, codes, sorter=order).clip(max=len(known) - 1)
     classes = order[position]
     wrong = known[classes] != codes
-    if wrong.any():
-        foreign = values[wrong][0]
-        found = f"id {foreign}" if is_index else f"colour {tuple(int(value) for value in foreign)}"
+    if not wrong.any():
+        return classes.astype(np.uint8), ""
+    foreign = values[wrong][0]
+    found = f"id {foreign}" if is_index else f"colour {tuple(int(value) for value in foreign)}"
+    if wrong.mean() > MOST_FOREIGN:
         raise ValueError(f"{found} is not in the code table")
-    return classes.astype(np.uint8)
+    classes[wrong] = nothing
+    return classes.astype(np.uint8), f"{int(wrong.sum())} pixels of unknown values, such as {found}"
 
 
 def mask_to_boxes(classes: npt.NDArray[np.uint8], names: Sequence[str]) -> list[Box]:

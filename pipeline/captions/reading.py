@@ -36,6 +36,7 @@ def _row(root: Path, source: Source, item: Item, settings: CollectCaptions) -> d
     checked = [check_caption(caption, settings) for caption in captions_of(item.captions)]
     captions = [caption for caption, fault in checked if fault is None]
     faults = [fault for _, fault in checked if fault] or ([] if checked else ["no caption"])
+    faults = [item.remark] * bool(item.remark) + faults
     row["faults"] = faults
     if not captions:
         return row

@@ -24,7 +24,10 @@ ENDINGS = {
     "image": "image",
 }
 BLOCK = 512  # of a tar file, bytes
-PADDING = 2**20 + 2 * BLOCK  # bytes of zeros that may end a tar file
+PADDING = 20 * BLOCK + 2 * BLOCK  # bytes of zeros that end a tar file: its end, up to a whole record
+MOST_PADDING = 2**20  # by programs with larger records, if the file is large as well
+PADDED_SHARE = 0.01
+MOST_FOREIGN = 5  # endings that are named
 MOST_TEXT = 2**20  # bytes of a name or caption
 
 
@@ -79,6 +82,7 @@ def read(root: Path, span: Span) -> Iterator[Item]:
     InputError: not one whole sample is in it.
     """
     tar, whole, members = span.path, 0, 0
+    foreign: set[str] = set()  # endings of other members
     waiting: dict[str, _Sample] = {}  # a sample is whole, as far as is known, when another one's member comes
     latest = ""
     with _open(root / tar) as file:
@@ -90,6 +94,7 @@ def read(root: Path, span: Span) -> Iterator[Item]:
                 members += 1
                 stem, _, ending = member.name.rpartition(".")
                 if not member.isreg() or member.issparse() or ending not in ENDINGS:
+                    foreign |= {ending[:20]} if len(foreign) < MOST_FOREIGN else set()
                     yield Item(
                         f"{tar}/{member.name}", fault="not a member of an RS5M sample", is_broken=False
                     )
@@ -112,7 +117,11 @@ def read(root: Path, span: Span) -> Iterator[Item]:
         raise InputError(
             f"{root / tar}: expected a tar of RS5M's samples (.img_content and .caption), found no whole "
             f"one among {members} members{'' if lost is None else ' before it is cut off or damaged'}; "
-            "download it again, or mend the pattern"
+            + (
+                f"its members end in {', '.join(sorted(foreign))}: rename them, or leave the source out"
+                if foreign and lost is None
+                else "download it again, or mend the pattern"
+            )
         )
     if lost is not None:
         yield Item(
@@ -157,7 +166,7 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     # tarfile takes a damaged or missing header for the end, which is a block of zeros.
     # More than padding behind it is a download that left a hole, or tars in a row.
     file.seek(offset)
-    end = file.read(PADDING)
+    end = file.read(max(PADDING, min(MOST_PADDING, int(PADDED_SHARE * size))))
     if end[:BLOCK] != bytes(BLOCK) or any(end) or file.read(1):
         raise _DamageError(_left(offset, size))
 

@@ -58,7 +58,7 @@ def read(
             yield Item(item.name, fault=pair.fault, stands_for=lost)
             continue
         try:
-            classes = _classes(root / item.address.path, pair.mask, source, max_pixels)
+            classes, remark = _classes(root / item.address.path, pair.mask, source, max_pixels)
         except (InputError, ValueError) as error:
             fault = f"broken image or mask ({str(error).replace(f'{root}/', '')})"
             yield Item(item.name, fault=fault, stands_for=lost)
@@ -69,13 +69,18 @@ def read(
             boxes = mask_to_boxes(classes[y : y + h, x : x + w], names)
             captions = caption_boxes(boxes, w, h, centre=centre, rng=rng)
             if source.tile is None:
-                yield Item(item.name, item.address, captions)
+                yield Item(item.name, item.address, captions, remark=remark)
             else:
-                yield Item(f"{item.name}@{x},{y}", Address(item.address.path, window=(x, y, w, h)), captions)
+                address = Address(item.address.path, window=(x, y, w, h))
+                yield Item(f"{item.name}@{x},{y}", address, captions, remark=remark)
+            remark = ""  # once for an image
 
 
-def _classes(path: Path, mask_path: Path, source: MaskSource, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """[H,W] positions in the table, upright. InputError, ValueError: the pair cannot be used."""
+def _classes(
+    path: Path, mask_path: Path, source: MaskSource, max_pixels: int
+) -> tuple[npt.NDArray[np.uint8], str]:
+    """[H,W] positions in the table, upright, and what of the mask was left out. InputError, ValueError: the
+    pair cannot be used."""
     image, mask = facts(path), facts(mask_path)
     if problem := objection(image, mask):
         raise ValueError(problem)
@@ -90,10 +95,11 @@ def _classes(path: Path, mask_path: Path, source: MaskSource, max_pixels: int) -
     codes = list(table)
     with open_label(mask_path, coloured=isinstance(codes[0], tuple)) as raster:
         values, outside = raster.rows(0, height), raster.outside(0, height)
+    nothing = next(code for code, name in table.items() if not name)
     if outside is not None:
         values = values.copy()
-        values[outside] = next(code for code, name in table.items() if not name)
-    return classes_of(values, codes)
+        values[outside] = nothing
+    return classes_of(values, codes, codes.index(nothing))
 
 
 def windows(width: int, height: int, tile: int | None) -> Iterator[tuple[int, int, int, int]]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.captions.items import Span
 from pipeline.captions.settings import CollectCaptions
@@ -70,15 +71,20 @@ class Store:
 
     def count(self, unit: Unit) -> int:
         """Number of items of a unit that is read."""
-        with open_parquet(self.read_file(unit)) as file:
+        with self._open(unit) as file:
             return int(file.metadata.num_rows)
 
     def table(self, unit: Unit, *columns: str) -> pa.Table:
         """Columns of READ; InputError when the file is broken."""
+        with self._open(unit) as file:
+            return file.read(list(columns) or None)
+
+    @contextlib.contextmanager
+    def _open(self, unit: Unit) -> Iterator[pq.ParquetFile]:
         path = self.read_file(unit)
         try:
             with open_parquet(path) as file:
-                return file.read(list(columns) or None)
+                yield file
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{path}: expected what was read, found {error}; delete it") from None
 

@@ -35,8 +35,8 @@ def plan(root: Path, source: CsvSource, samples: int) -> Iterator[Span]:
         place = _columns(file, source, path)[0]
         records = _records(file, root, source, path.stat().st_size)
         for begin, end, fields, fault in progress(records, description=source.name, unit="row"):
-            name = None if fault else fields[place]
-            if name is None or name != latest:
+            name = fields[place] if not fault else latest  # a bad row does not end the run of its image
+            if name is None or name != latest or not images:
                 if images == samples:
                     yield Span(start, stop)
                     images = 0
@@ -59,17 +59,23 @@ def read(root: Path, source: CsvSource, span: Span) -> Iterator[Item]:
         image, *columns = _columns(file, source, path)
         file.seek(span.start)
         name, captions = None, list[str]()
+        faults: list[tuple[str, str]] = []  # of rows behind the last good one
         for begin, _, fields, fault in _records(file, root, source, span.stop):
-            if name is not None and (fault or fields[image] != name):
-                yield file_item(source.images, name, captions, root=root)
-                name, captions = None, []
             if fault:
-                yield Item(f"{source.path}, byte {begin}", fault=fault)
-            else:
-                name = fields[image]
-                captions += [fields[column] for column in columns if fields[column]]
+                faults.append((f"{source.path}, byte {begin}", fault))
+                continue
+            is_other = fields[image] != name
+            if name is not None and is_other:
+                yield file_item(source.images, name, captions, root=root)
+                captions = []
+            # Between rows of one image no image is lost, elsewhere one may be.
+            yield from (Item(where, fault=why, is_broken=is_other) for where, why in faults)
+            faults.clear()
+            name = fields[image]
+            captions += [fields[column] for column in columns if fields[column]]
         if name is not None:
             yield file_item(source.images, name, captions, root=root)
+        yield from (Item(where, fault=why) for where, why in faults)
 
 
 class _Lines:
@@ -243,8 +249,12 @@ def _columns(file: BinaryIO, source: CsvSource, path: Path) -> list[int]:
     if missing:
         raise InputError(
             f"{path}: expected the columns {' and '.join(map(str, wanted))}, found "
-            f"{', '.join(names)[:MOST_SHOWN] or 'nothing'}; download the file again or mend image, captions "
-            "or delimiter"
+            f"{', '.join(names)[:MOST_SHOWN] or 'nothing'}; "
+            + (
+                "set quoting: minimal"
+                if not source.has_quotes and known >= {f'"{column}"' for column in missing}
+                else "download the file again or mend image, captions or delimiter"
+            )
         )
     doubled = [column for column in wanted if isinstance(column, str) and names.count(column) > 1]
     if doubled:

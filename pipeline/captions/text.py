@@ -18,7 +18,9 @@ PLACEHOLDERS = {
 }  # fmt: skip
 LONGEST_LIST = 2**16  # characters of a list of captions
 STRING = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|None|nan)"""  # a plain string of Python, or none
-PYTHON_LIST = re.compile(rf"[\[(]\s*+(?:{STRING}\s*+,?+\s*+)++[\])]", re.DOTALL)  # NumPy writes no commas
+ENTRY = rf"(?:{STRING}|np\.str_\({STRING}\)|\.\.\.)"  # as NumPy prints it; the dots stand for others
+PYTHON_LIST = re.compile(rf"[\[(]\s*+(?:{ENTRY}\s*+,?+\s*+)++[\])]", re.DOTALL)  # NumPy writes no commas
+ARRAY = re.compile(r"array\((\[.*\])(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 
 
 def captions_of(values: Iterable[Any]) -> Iterator[Any]:
@@ -31,6 +33,8 @@ def captions_of(values: Iterable[Any]) -> Iterator[Any]:
 
 def _entries(text: str) -> list[Any] | None:
     """The entries of a text that is a list, the object of one that is a JSON object, else None."""
+    if len(text) <= LONGEST_LIST and (array := ARRAY.fullmatch(text)):
+        text = array[1]
     if not 2 <= len(text) <= LONGEST_LIST or text[0] + text[-1] not in ("[]", "()", "{}"):
         return None
     try:

@@ -125,7 +125,9 @@ def split(path: Path) -> tuple[Path, str] | None:
 def is_file(path: Path) -> bool:
     """Whether there is a file, on disk or in a zip. Raises InputError for an archive that cannot be read."""
     inside = split(path)
-    return path.is_file() if inside is None else inside[1] in open_archive(inside[0]).members
+    if inside is None:
+        return os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises OSError for a name that is too long
+    return inside[1] in open_archive(inside[0]).members
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Nothing of a source is lost without a count: stray quotes, files of another kind, tars cut off, names."""
 
 import csv
+import io
 import json
 import os
+import tarfile
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -420,3 +422,49 @@ def test_an_image_on_both_sides_of_a_karpathy_file(tmp_path: Path) -> None:
     layouts.write(tmp_path / "k.json", json.dumps(content).encode())
     with pytest.raises(InputError, match=r"expected each image in one split, found 0\.jpg"):
         items(tmp_path, kind="karpathy", path="k.json", images="images")
+
+
+def test_a_bad_row_between_rows_of_an_image_loses_no_image(tmp_path: Path) -> None:
+    rows = [f"{number}.jpg,words {place}" for number in range(4) for place in range(3)]
+    rows[4] += ",more"  # the middle row of the second image
+    for number in range(4):
+        layouts.write(tmp_path / f"images/{number}.jpg", layouts.encoded(Image.new("RGB", (40, 40)), "JPEG"))
+    content = (HEADER + "\n".join(rows)).encode()
+    layouts.write(tmp_path / "t.csv", content)
+    for samples in (1, 2, 100):
+        found = items(tmp_path, kind="csv", path="t.csv", images="images", samples=samples)
+        good = {item.name: len(item.captions) for item in found if not item.fault}
+        assert good == {"0.jpg": 3, "1.jpg": 2, "2.jpg": 3, "3.jpg": 3}
+        assert [(item.fault, item.is_broken) for item in found if item.fault] == [("row of 3 columns", False)]
+
+
+def test_zeros_in_the_place_of_samples_are_a_loss(tmp_path: Path) -> None:
+    """A download into a preallocated file that stopped."""
+    path = layouts.write(tmp_path / "a.tar", b"")
+    with tarfile.open(path, "w") as tar:
+        for number in range(20):
+            picture = layouts.encoded(Image.effect_noise((40, 40), 90).convert("RGB"), "PNG")
+            for ending, data in (("img_content", picture), ("caption", b"a road")):
+                member = tarfile.TarInfo(f"{number}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    whole = path.read_bytes()
+    assert not any(item.fault for item in items(tmp_path, kind="rs5m", path="a.tar"))
+    start = whole.index(b"12.img_content")
+    path.write_bytes(whole[:start] + bytes(len(whole) - start))
+    found = items(tmp_path, kind="rs5m", path="a.tar")
+    assert sum(not item.fault for item in found) == 11  # the last one may have lost a caption
+    assert 7 <= sum(item.stands_for for item in found if item.fault) <= 10
+
+
+def test_members_of_another_kind_are_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for ending in ("jpg", "json", "txt"):
+            tar.addfile(tarfile.TarInfo(f"0.{ending}"))
+    with pytest.raises(InputError, match=r"its members end in jpg, json, txt: rename them"):
+        items(tmp_path, kind="rs5m", path="a.tar")
+
+
+def test_a_quoted_table_of_tabs_names_its_cure(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match='found "filepath", "title"; set quoting: minimal'):
+        table(tmp_path, '"filepath"\t"title"\n"a.jpg"\t"a road"\n', delimiter="\t")

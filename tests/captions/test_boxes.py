@@ -97,10 +97,21 @@ def test_class_zero_has_no_box_and_two_classes_that_touch_stay_apart() -> None:
 def test_colours_become_classes_and_a_foreign_colour_is_named() -> None:
     table = [(0, 0, 0), (0, 127, 255), (0, 0, 63)]
     colours = np.array([[[0, 0, 63], [0, 127, 255]], [[0, 0, 0], [0, 0, 63]]], np.uint8)
-    assert classes_of(colours, table).tolist() == [[2, 1], [0, 2]]
+    assert classes_of(colours, table)[0].tolist() == [[2, 1], [0, 2]]
     colours[1, 0] = (1, 2, 3)
     with pytest.raises(ValueError, match=r"\(1, 2, 3\) is not in the code table"):
         classes_of(colours, table)
-    assert classes_of(np.array([[0, 7], [2, 0]], np.uint8), [0, 2, 7]).tolist() == [[0, 2], [1, 0]]
+    assert classes_of(np.array([[0, 7], [2, 0]], np.uint8), [0, 2, 7])[0].tolist() == [[0, 2], [1, 0]]
     with pytest.raises(ValueError, match="id 3 is not in the code table"):
         classes_of(np.array([[3]], np.uint8), [0, 2, 7])
+
+
+def test_a_few_foreign_pixels_are_nothing_and_said() -> None:
+    ids = np.full((20, 20), 2, np.uint8)
+    ids[3, 4] = ids[5, 6] = 9
+    classes, left_out = classes_of(ids, [0, 7, 2], nothing=1)
+    assert (classes[3, 4], classes[5, 6], classes[0, 0]) == (1, 1, 2)
+    assert left_out == "2 pixels of unknown values, such as id 9"
+    ids[:1] = 9
+    with pytest.raises(ValueError, match="id 9 is not in the code table"):
+        classes_of(ids, [0, 7, 2], nothing=1)

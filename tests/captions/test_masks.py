@@ -214,3 +214,12 @@ def test_a_lost_image_weighs_as_the_windows_that_it_would_have_been(tmp_path: Pa
     found = items(tmp_path, **{**VALUES, "tile": 16})
     assert [item.stands_for for item in found if item.fault] == [6, 6]
     assert sum(item.stands_for for item in found) == 18
+
+
+def test_what_is_left_out_of_a_mask_is_said_once(tmp_path: Path) -> None:
+    mask = scene(48, 32)
+    mask[20, 20] = 99
+    pair(tmp_path, png(colours(scene(48, 32))), png(mask))
+    found = items(tmp_path, **{**VALUES, "tile": 16})
+    assert not any(item.fault for item in found)
+    assert [item.remark for item in found if item.remark] == ["1 pixels of unknown values, such as id 99"]

@@ -124,7 +124,7 @@ def test_isaid_masks_become_captions_of_whole_images_or_windows(tmp_path: Path) 
     for name in ("P0000", "P0001", "P0002"):
         layouts.write(root / f"images/{name}.png", layouts.encoded(Image.fromarray(mask), "PNG"))
     layouts.write(masks / "P0000_instance_color_RGB.png", layouts.encoded(Image.fromarray(mask), "PNG"))
-    mask[0, 0] = (9, 9, 9)
+    mask[0] = (9, 9, 9)
     layouts.write(masks / "P0001_instance_color_RGB.png", layouts.encoded(Image.fromarray(mask), "PNG"))
     values: dict[str, Any] = {
         "kind": "masks", "table": "isaid", "path": "isaid", "mask_end": "_instance_color_RGB.png",

@@ -106,3 +106,15 @@ def test_entries_of_a_list_that_are_no_texts_are_judged_one_by_one() -> None:
     for cell in ('["a road", null]', "['a road', None]", "['a road' nan]"):
         found = [check_caption(caption, SETTINGS) for caption in captions_of([cell])]
         assert found == [("a road", None), ("", "no caption: placeholder")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[np.str_('a road'), np.str_('a lake')]",
+        "array(['a road', 'a lake'], dtype=object)",
+        "['a road' ... 'a lake']",
+    ],
+)
+def test_lists_as_numpy_prints_them(text: str) -> None:
+    assert list(captions_of([text])) == ["a road", "a lake"]
