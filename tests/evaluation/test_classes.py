@@ -7,6 +7,7 @@ from sklearn.metrics import f1_score, jaccard_score
 
 from pipeline.evaluation.classes import MEAN, scores
 from pipeline.evaluation.report import classes as shown
+from pipeline.evaluation.report.cells import Row, make_cell, mark_best
 from pipeline.runtime.errors import InputError
 
 FACTS = {"uavid": {"title": "UAVid", "classes": ["road", "tree", "car"]}}
@@ -105,3 +106,10 @@ def test_the_reports_tables() -> None:
     (_, rows), _ = grid.groups
     assert [cell.best for cell in rows[1].cells] == [True, True, False, True]
     assert rows[0].cells[2].why == "no labelled pixel of car"
+
+
+def test_where_all_are_alike_none_is_best() -> None:
+    rows = [Row(name, [make_cell({"iou": 0.0}, "iou"), make_cell({"iou": value}, "iou")])
+            for name, value in (("A", 0.1), ("B", 0.3))]  # fmt: skip
+    marked = mark_best(rows, ["IoU", "IoU"])
+    assert [[cell.best for cell in row.cells] for row in marked] == [[False, False], [False, True]]

@@ -92,12 +92,12 @@ def number(value: float, digits: int = DIGITS) -> str:
 
 
 def mark_best(rows: list[Row], metrics: Sequence[str]) -> list[Row]:
-    """The same rows with the best value of each column marked, where more than one row has a value."""
+    """The same rows with the best value of each column marked, where rows have different ones."""
     best: list[str | None] = []
     for place, metric in enumerate(metrics):
         texts = [row.cells[place].number for row in rows if row.cells[place].number]
         choose = min if metric in SMALLER_IS_BETTER else max
-        best.append(choose(texts, key=float) if len(texts) > 1 else None)
+        best.append(choose(texts, key=float) if len(set(texts)) > 1 else None)
     return [
         row._replace(
             cells=[cell._replace(best=cell.number == top) for cell, top in zip(row.cells, best, strict=True)]
